@@ -1,0 +1,108 @@
+"""The typer app; turns an error into one line on stderr and the exit code of its class."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import typer
+
+import edgecv
+from edgecv.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EdgecvError
+
+COMMANDS: dict[str, str] = {}
+"""Every command, in the order ``--help`` shows them: name -> ``module:function``."""
+
+GROUPS: dict[str, tuple[str, dict[str, str]]] = {}
+"""Command groups: name -> (help, commands)."""
+
+
+def build_app() -> typer.Typer:
+    """Return the command-line app with every command of :data:`COMMANDS`; imports nothing heavy."""
+    app = typer.Typer(
+        add_completion=True,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for name, target in COMMANDS.items():
+        app.command(name)(_load(target))
+    for group, (text, commands) in GROUPS.items():
+        sub = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)
+        for name, target in commands.items():
+            sub.command(name)(_load(target))
+        app.add_typer(sub, name=group)
+    return app
+
+
+def _root(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+) -> None:
+    """From a PyTorch checkpoint to a verified, fast, small ONNX model on a given device."""
+    if version:
+        typer.echo(edgecv.__version__)
+        raise typer.Exit(EXIT_OK)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _load(target: str) -> Any:
+    module, _, function = target.partition(":")
+    return getattr(import_module(module), function)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: Arguments without the program name; ``sys.argv[1:]`` when None.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        result = build_app()(args=arguments, standalone_mode=False)
+        return result if isinstance(result, int) else EXIT_OK
+    except typer.Exit as e:
+        return int(e.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted; nothing half-written was left behind.")
+        return EXIT_INTERRUPTED
+    except EdgecvError as e:
+        if debug:
+            raise
+        _say(f"error: {e}")
+        return e.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except Exception as e:
+        if hasattr(e, "format_message"):  # typer's own usage errors
+            _say(f"error: {e.format_message()} See: edgecv --help")
+            return 2
+        if debug:
+            raise
+        _say(f"bug in edgecv: {type(e).__name__}: {_one_line(str(e))} Run again with --debug and report the traceback.")
+        return EXIT_BUG
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:400]
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(_one_line(text) + "\n")
+
+
+def run() -> None:
+    """Console entry point."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(main())
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,19 @@
+"""Options that mean the same in every command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the verdict and errors.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default beside the input.")]
+DataDir = Annotated[Path, typer.Option("--data", help="Image folder (class subfolders), or CSV with path,label.")]
+Provider = Annotated[
+    str, typer.Option("--provider", help="cpu, cuda, trt, openvino, …; 'cuda,cpu' is an ordered fallback.")
+]
+Threads = Annotated[str, typer.Option("--threads", help="Intra-op threads: a number, or auto.")]
+BatchSize = Annotated[int, typer.Option("--batch", min=1, max=1024, help="Images per run.")]

@@ -1,0 +1,55 @@
+"""Errors for the person reading them: what is wrong, why, what to type next; each class carries its exit code."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class EdgecvError(Exception):
+    """Base of every error edgecv raises on purpose; the message is one sentence a user can act on."""
+
+    exit_code = 2
+
+
+class UsageError(EdgecvError):
+    """Wrong option, missing or damaged input, unknown name (exit code 2)."""
+
+
+class GateFailedError(EdgecvError):
+    """A limit the user set was not met (exit code 1)."""
+
+    exit_code = 1
+
+
+class EnvironmentRefusedError(EdgecvError):
+    """A provider, package or download this machine does not have (exit code 3)."""
+
+    exit_code = 3
+
+
+class UndecidedError(EdgecvError):
+    """The data at hand cannot decide; the message says how much more would (exit code 4)."""
+
+    exit_code = 4
+
+
+class DeviceUnreachableError(EdgecvError):
+    """A device did not answer (exit code 5)."""
+
+    exit_code = 5
+
+
+EXIT_OK = 0
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Return a hint such as ``" Did you mean 'resnet50'?"``, or ``""`` when nothing is near.
+
+    >>> nearest("resnet5", ["resnet50", "vgg11"])
+    " Did you mean 'resnet50'?"
+    """
+    matches = difflib.get_close_matches(name, list(known), n=count, cutoff=0.6)
+    if not matches:
+        return ""
+    return f" Did you mean {' or '.join(repr(m) for m in matches)}?"
