@@ -23,7 +23,6 @@ def build_app() -> typer.Typer:
     """Return the command-line app with every command of :data:`COMMANDS`; imports nothing heavy."""
     app = typer.Typer(
         add_completion=True,
-        no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
