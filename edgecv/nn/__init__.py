@@ -1,1 +1,1 @@
-"""."""
+"""Networks in PyTorch: build, load weights, export. The only folder that imports torch, torchvision and timm."""
