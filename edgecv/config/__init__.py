@@ -1,1 +1,1 @@
-"""."""
+"""Device profiles and recipes: frozen dataclasses read from TOML."""

@@ -1,5 +1,6 @@
 """Reading and writing ``.onnx`` files: checked before parsing, canonical bytes, never half written."""
 
+import tempfile
 from pathlib import Path
 
 import onnx_ir as ir
@@ -7,6 +8,7 @@ import onnx_ir as ir
 from edgecv.errors import UsageError
 from edgecv.files import MAX_MODEL_BYTES, check_regular_file, write_atomically
 from edgecv.manifest import KEY, Manifest, from_metadata, to_metadata
+from edgecv.runtime.session import Session, open_session
 
 MAX_SINGLE_FILE_BYTES = 1_800_000_000
 """Above this the weights go to ``<stem>.onnx.data``: protobuf refuses messages of 2 GiB."""
@@ -92,3 +94,13 @@ def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:160]
+
+
+def open_model(model: ir.Model, *, provider: str = "cpu", threads: int | str = "auto") -> Session:
+    """Open a session on a model in memory; one too large for a protobuf message goes through a temporary folder."""
+    if weight_bytes(model) <= MAX_SINGLE_FILE_BYTES:
+        return open_session(ir.to_proto(model).SerializeToString(), provider=provider, threads=threads)
+    with tempfile.TemporaryDirectory(prefix="edgecv-") as folder:
+        path = Path(folder) / "model.onnx"
+        save_model(model, path)
+        return open_session(path, provider=provider, threads=threads)

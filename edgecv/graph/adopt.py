@@ -1,0 +1,157 @@
+"""A foreign ``.onnx`` made one of ours: same answers, uint8 images in, manifest inside."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+import edgecv
+from edgecv.errors import GateFailedError, UsageError
+from edgecv.files import sha256_file
+from edgecv.graph.interface import append_softmax, name_interface, only_image_input, set_uint8_input
+from edgecv.graph.model_file import load_model, open_model, read_manifest, save_model
+from edgecv.graph.opset import default_opset, set_lowest_ir_version
+from edgecv.graph.passes import prepare_for_inference
+from edgecv.manifest import InputSpec, Manifest, OutputSpec, check_input_spec, created_now
+from edgecv.runtime.host import package_versions
+from edgecv.runtime.postprocess import softmax
+from edgecv.runtime.preprocess import preprocess, to_model_input
+from edgecv.runtime.session import open_session
+
+MAX_RELATIVE_DIFF = 1e-3
+"""As for an export: in standard deviations of the original's outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptSettings:
+    """What a foreign file does not say; None means not given.
+
+    Attributes:
+        mean: Per channel, of pixels scaled to 0..1.
+        std: As ``mean``.
+        labels: Class names by index; empty when not given.
+        input_size: ``(height, width)``, needed when the graph leaves them open.
+        interpolation: Pillow's filter by name.
+        crop_pct: Share of the resized image kept by the centre crop.
+        input_kind: ``uint8`` or ``float``.
+        softmax: Put probabilities in.
+    """
+
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    labels: tuple[str, ...]
+    input_size: tuple[int, int] | None
+    interpolation: str
+    crop_pct: float
+    input_kind: str
+    softmax: bool
+
+
+def adopt_model(source: Path, output: Path, images: Sequence[Path], settings: AdoptSettings) -> Manifest:
+    """Write ``source`` with edgecv's input, passes and manifest to ``output``, checked on ``images``.
+
+    Raises:
+        UsageError: Mean or std is missing, the labels do not fit, the input is no batch of images, or the file is an
+            edgecv model already.
+        GateFailedError: The rewritten graph answers differently.
+    """
+    model = load_model(source)
+    if read_manifest(model, source) is not None:
+        raise UsageError(f"'{source}' is an edgecv model already; use it as it is.")
+    spec = _spec_of(model, source, settings)
+    passes = prepare_for_inference(model)
+    name_interface(model)
+    uint8 = settings.input_kind == "uint8"
+    final_spec = replace(spec, name=str(only_image_input(model).name))
+    if uint8 and spec.dtype != "uint8":
+        set_uint8_input(model, spec)
+        final_spec = replace(spec, name=str(model.graph.inputs[0].name), layout="NHWC", dtype="uint8")
+    if settings.softmax:
+        append_softmax(model)
+    set_lowest_ir_version(model)
+    kind = "probabilities" if settings.softmax else "logits"
+    labels = settings.labels
+    manifest = Manifest(
+        architecture=source.stem,
+        input=final_spec,
+        output=OutputSpec(str(model.graph.outputs[0].name), kind, labels),
+        source={"weights": f"onnx:{source.name}", "sha256": sha256_file(source)},
+        created=created_now(),
+    )
+    difference = _compare(source, model, spec, manifest, images)
+    versions = package_versions("onnxruntime", "onnxruntime-gpu")
+    manifest = replace(
+        manifest,
+        parity=({"against": source.name, "n": len(images), "max_abs_diff": float(f"{difference:.3g}")},),
+        ort_verified=tuple(versions.values()),
+    ).with_stage(
+        "adopt",
+        {"passes": passes, "opset": default_opset(model)},
+        {"edgecv": edgecv.__version__} | package_versions("onnx-ir"),
+    )
+    save_model(model, output, manifest)
+    return manifest
+
+
+def _spec_of(model: ir.Model, source: Path, settings: AdoptSettings) -> InputSpec:
+    value = only_image_input(model)
+    assert value.shape is not None  # checked by only_image_input
+    dims = [d if isinstance(d, int) else None for d in value.shape]
+    nchw = dims[1] == 3
+    is_uint8 = value.dtype == ir.DataType.UINT8
+    if value.dtype not in (ir.DataType.FLOAT, ir.DataType.UINT8) or (is_uint8 and nchw):
+        raise UsageError(f"'{source}' takes {value.dtype} {value.shape}; edgecv adopts float32, or uint8 (N, H, W, 3).")
+    if not is_uint8 and (settings.mean is None or settings.std is None):
+        raise UsageError(f"'{source}' does not say how its images are normalised; add --mean M --std S (of 0..1 pixels).")
+    height, width = dims[2:] if nchw else dims[1:3]
+    size = (height, width) if height and width else settings.input_size
+    if size is None:
+        raise UsageError(f"'{source}' leaves height and width open; add --input-size HEIGHT,WIDTH.")
+    spec = InputSpec(
+        name=str(value.name),
+        input_size=(3, *size),
+        mean=settings.mean or (0.0, 0.0, 0.0),
+        std=settings.std or (1.0, 1.0, 1.0),
+        interpolation=settings.interpolation,
+        crop_pct=settings.crop_pct,
+        layout="NCHW" if nchw else "NHWC",
+        dtype="uint8" if is_uint8 else "float32",
+        dynamic_size=not (height and width),
+        batch=dims[0] or 0,
+    )
+    try:
+        check_input_spec(spec)
+    except ValueError as e:
+        raise UsageError(f"cannot adopt '{source}': {e}.") from e
+    _check_labels(model, source, settings.labels)
+    return spec
+
+
+def _check_labels(model: ir.Model, source: Path, labels: tuple[str, ...]) -> None:
+    shape = model.graph.outputs[0].shape
+    classes = shape[-1] if shape is not None and len(shape) else None
+    if labels and isinstance(classes, int) and classes != len(labels):
+        raise UsageError(f"'{source}' has {classes} classes, the label file {len(labels)} names; they must match.")
+
+
+def _compare(source: Path, model: ir.Model, spec: InputSpec, manifest: Manifest, images: Sequence[Path]) -> float:
+    before = open_session(source).session
+    after = open_model(model).session
+    batch = spec.batch or 1
+    pixels = np.stack([preprocess(path, spec) for path in images])
+    worst, reference = 0.0, []
+    for start in range(0, len(pixels), batch):
+        chunk = pixels[np.arange(start, start + batch) % len(pixels)]
+        expected = before.run(None, {before.get_inputs()[0].name: to_model_input(chunk, spec)})[0]
+        expected = softmax(expected) if manifest.output.kind == "probabilities" else expected
+        got = after.run(None, {after.get_inputs()[0].name: to_model_input(chunk, manifest.input)})[0]
+        if expected.shape != got.shape or not np.isfinite(got).all():
+            raise GateFailedError(f"the adopted '{source}' gives {got.shape}, not finite or not as before.")
+        worst = max(worst, float(np.abs(expected - got).max()))
+        reference.append(expected)
+    spread = float(np.concatenate(reference).std())
+    if worst > MAX_RELATIVE_DIFF * spread:
+        raise GateFailedError(f"the adopted '{source}' differs by {worst:.3g} (outputs spread {spread:.3g}); not written.")
+    return worst
