@@ -28,7 +28,7 @@ def usable_cores() -> int:
 
 
 def cgroup_quota_cores(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Return the CPU quota of this process's cgroup in cores, or None when there is none (kernel docs: cgroup-v2)."""
+    """Return the CPU quota of this process's cgroup in cores, or None (kernel docs: cgroup-v2)."""
     try:
         quota, period = (root / "cpu.max").read_text().split()[:2]
         if quota != "max":
@@ -67,7 +67,7 @@ def cpu_model() -> str:
 
 
 def cpu_flags() -> list[str]:
-    """Return which of the instruction sets that matter to int8 and fp32 kernels this CPU has, in /proc/cpuinfo's names."""
+    """Return which instruction sets that matter to our kernels this CPU has, in /proc/cpuinfo's names."""
     present = set((_cpuinfo().get("flags") or _cpuinfo().get("Features") or "").split())
     return [f for f in _INT8_FLAGS if f in present]
 

@@ -1,0 +1,32 @@
+"""Probabilities and the best classes."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from edgecv.runtime.postprocess import softmax, top_k
+
+
+def test_softmax_of_known_values() -> None:
+    np.testing.assert_allclose(softmax(np.log([1.0, 2.0, 5.0])), [0.125, 0.25, 0.625])
+
+
+def test_softmax_neither_overflows_nor_loses_the_winner() -> None:
+    np.testing.assert_array_equal(softmax(np.array([-1e30, 1e30], np.float32)), [0, 1])
+
+
+def test_softmax_of_a_batch_is_each_row_by_itself() -> None:
+    batch = np.random.default_rng(0).standard_normal((4, 7)).astype(np.float32)
+    np.testing.assert_array_equal(softmax(batch)[2], softmax(batch[2]))
+
+
+@given(arrays(np.float32, st.integers(1, 50), elements=st.floats(-500, 500, width=32)))
+def test_softmax_sums_to_one(logits: np.ndarray) -> None:
+    assert abs(softmax(logits).sum() - 1) < 1e-12
+
+
+@given(arrays(np.float32, st.integers(1, 200), elements=st.integers(-5, 5).map(float)), st.integers(1, 10))
+def test_top_k_is_the_head_of_a_stable_sort(scores: np.ndarray, k: int) -> None:
+    expected = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k]
+    assert top_k(scores, k).tolist() == expected
