@@ -29,7 +29,13 @@ def tiny_manifest(size: int = TINY_SIZE, **changes: object) -> Manifest:
 
 
 def build_tiny_model(
-    path: Path, *, size: int = TINY_SIZE, noise: float = 0.0, seed: int = 0, with_manifest: bool = True, **changes: object
+    path: Path,
+    *,
+    size: int = TINY_SIZE,
+    noise: float = 0.0,
+    seed: int = 0,
+    with_manifest: bool = True,
+    **changes: object,
 ) -> Path:
     """Write a small CNN: uint8 (N, H, W, 3) -> normalise -> Conv -> Relu -> Conv -> Clip -> pool -> Gemm -> 3 logits.
 

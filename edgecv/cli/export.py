@@ -11,7 +11,8 @@ from edgecv.cli.output import emit, progress_bar
 
 def export(
     model: Annotated[
-        str, typer.Argument(help="Network name (edgecv models), torchvision:NAME, a checkpoint, or an .onnx to adopt.")
+        str,
+        typer.Argument(help="Network name (edgecv models), torchvision:NAME, a checkpoint, or an .onnx to adopt."),
     ],
     weights: Annotated[Path | None, typer.Option("--weights", help="State dict, .safetensors or .pth.")] = None,
     random_init: Annotated[bool, typer.Option("--random-init", help="Seeded random weights.")] = False,
@@ -72,7 +73,13 @@ def export(
         result,
         as_json=as_json,
         quiet=quiet,
-        tables=[(f"{result['against']} against ONNX Runtime", ["batch", "size", "images", "same top-1", "max |diff|"], rows)],
+        tables=[
+            (
+                f"{result['against']} against ONNX Runtime",
+                ["batch", "size", "images", "same top-1", "max |diff|"],
+                rows,
+            )
+        ],
         notes=result["notes"],
         verdict=f"verified: same top-1 on {worst:.1%} of {checks[0]['n']} images, largest difference "
         f"{max(c['max_abs_diff'] for c in checks):.2g}",

@@ -8,8 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 import edgecv
-from edgecv.errors import GateFailedError, UsageError
+from edgecv.errors import UsageError
 from edgecv.files import sha256_file
+from edgecv.graph.agreement import BatchCheck, check_agreement
 from edgecv.graph.interface import append_softmax, name_interface, only_image_input, set_uint8_input
 from edgecv.graph.model_file import load_model, open_model, read_manifest, save_model
 from edgecv.graph.opset import default_opset, set_lowest_ir_version
@@ -19,9 +20,6 @@ from edgecv.runtime.host import package_versions
 from edgecv.runtime.postprocess import softmax
 from edgecv.runtime.preprocess import preprocess, to_model_input
 from edgecv.runtime.session import open_session
-
-MAX_RELATIVE_DIFF = 1e-3
-"""As for an export: in standard deviations of the original's outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,9 @@ class AdoptSettings:
     softmax: bool
 
 
-def adopt_model(source: Path, output: Path, images: Sequence[Path], settings: AdoptSettings) -> Manifest:
+def adopt_model(
+    source: Path, output: Path, images: Sequence[Path], settings: AdoptSettings
+) -> tuple[BatchCheck, Manifest]:
     """Write ``source`` with edgecv's input, passes and manifest to ``output``, checked on ``images``.
 
     Raises:
@@ -80,11 +80,11 @@ def adopt_model(source: Path, output: Path, images: Sequence[Path], settings: Ad
         source={"weights": f"onnx:{source.name}", "sha256": sha256_file(source)},
         created=created_now(),
     )
-    difference = _compare(source, model, spec, manifest, images)
+    check = _compare(source, model, spec, manifest, images)
     versions = package_versions("onnxruntime", "onnxruntime-gpu")
     manifest = replace(
         manifest,
-        parity=({"against": source.name, "n": len(images), "max_abs_diff": float(f"{difference:.3g}")},),
+        parity=({"against": source.name, "n": check.n, "max_abs_diff": float(f"{check.max_abs_diff:.3g}")},),
         ort_verified=tuple(versions.values()),
     ).with_stage(
         "adopt",
@@ -92,7 +92,7 @@ def adopt_model(source: Path, output: Path, images: Sequence[Path], settings: Ad
         {"edgecv": edgecv.__version__} | package_versions("onnx-ir"),
     )
     save_model(model, output, manifest)
-    return manifest
+    return check, manifest
 
 
 def _spec_of(model: ir.Model, source: Path, settings: AdoptSettings) -> InputSpec:
@@ -104,7 +104,9 @@ def _spec_of(model: ir.Model, source: Path, settings: AdoptSettings) -> InputSpe
     if value.dtype not in (ir.DataType.FLOAT, ir.DataType.UINT8) or (is_uint8 and nchw):
         raise UsageError(f"'{source}' takes {value.dtype} {value.shape}; edgecv adopts float32, or uint8 (N, H, W, 3).")
     if not is_uint8 and (settings.mean is None or settings.std is None):
-        raise UsageError(f"'{source}' does not say how its images are normalised; add --mean M --std S (of 0..1 pixels).")
+        raise UsageError(
+            f"'{source}' does not say how its images are normalised; add --mean M --std S (of 0..1 pixels)."
+        )
     height, width = dims[2:] if nchw else dims[1:3]
     size = (height, width) if height and width else settings.input_size
     if size is None:
@@ -136,22 +138,17 @@ def _check_labels(model: ir.Model, source: Path, labels: tuple[str, ...]) -> Non
         raise UsageError(f"'{source}' has {classes} classes, the label file {len(labels)} names; they must match.")
 
 
-def _compare(source: Path, model: ir.Model, spec: InputSpec, manifest: Manifest, images: Sequence[Path]) -> float:
-    before = open_session(source).session
-    after = open_model(model).session
-    batch = spec.batch or 1
+def _compare(source: Path, model: ir.Model, spec: InputSpec, manifest: Manifest, images: Sequence[Path]) -> BatchCheck:
+    before, after = open_session(source).session, open_model(model).session
+    names = before.get_inputs()[0].name, after.get_inputs()[0].name
+
+    def original(pixels: np.ndarray) -> np.ndarray:
+        logits: np.ndarray = before.run(None, {names[0]: to_model_input(pixels, spec)})[0]
+        return softmax(logits) if manifest.output.kind == "probabilities" else logits
+
+    def adopted(pixels: np.ndarray) -> np.ndarray:
+        output: np.ndarray = after.run(None, {names[1]: to_model_input(pixels, manifest.input)})[0]
+        return output
+
     pixels = np.stack([preprocess(path, spec) for path in images])
-    worst, reference = 0.0, []
-    for start in range(0, len(pixels), batch):
-        chunk = pixels[np.arange(start, start + batch) % len(pixels)]
-        expected = before.run(None, {before.get_inputs()[0].name: to_model_input(chunk, spec)})[0]
-        expected = softmax(expected) if manifest.output.kind == "probabilities" else expected
-        got = after.run(None, {after.get_inputs()[0].name: to_model_input(chunk, manifest.input)})[0]
-        if expected.shape != got.shape or not np.isfinite(got).all():
-            raise GateFailedError(f"the adopted '{source}' gives {got.shape}, not finite or not as before.")
-        worst = max(worst, float(np.abs(expected - got).max()))
-        reference.append(expected)
-    spread = float(np.concatenate(reference).std())
-    if worst > MAX_RELATIVE_DIFF * spread:
-        raise GateFailedError(f"the adopted '{source}' differs by {worst:.3g} (outputs spread {spread:.3g}); not written.")
-    return worst
+    return check_agreement(original, adopted, pixels, spec.batch or 1)

@@ -47,7 +47,14 @@ def set_uint8_input(model: ir.Model, spec: InputSpec) -> None:
     source = new
     if nchw:  # on bytes: a quarter of the memory traffic of the same transpose on floats
         nodes.append(
-            make_node("Transpose", [source], "image_nchw", dtype=ir.DataType.UINT8, shape=float_shape, perm=[0, 3, 1, 2])
+            make_node(
+                "Transpose",
+                [source],
+                "image_nchw",
+                dtype=ir.DataType.UINT8,
+                shape=float_shape,
+                perm=[0, 3, 1, 2],
+            )
         )
         source = nodes[-1].outputs[0]
     to = ir.DataType.FLOAT

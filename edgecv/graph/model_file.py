@@ -53,9 +53,7 @@ def save_model(model: ir.Model, path: Path, manifest: Manifest | None = None) ->
         write_atomically(path, lambda temporary: ir.save(model, temporary, format="protobuf"))
         return
     data_name = f"{path.name}.data"
-    write_atomically(
-        path, lambda temporary: ir.save(model, temporary, format="protobuf", external_data=data_name)
-    )
+    write_atomically(path, lambda temporary: ir.save(model, temporary, format="protobuf", external_data=data_name))
 
 
 def read_manifest(model: ir.Model, path: Path) -> Manifest | None:

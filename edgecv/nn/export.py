@@ -11,7 +11,8 @@ import torch
 from timm.utils.model import reparameterize_model
 
 import edgecv
-from edgecv.errors import GateFailedError, UsageError
+from edgecv.errors import UsageError
+from edgecv.graph.agreement import BatchCheck, check_agreement
 from edgecv.graph.interface import append_softmax, name_interface, set_uint8_input
 from edgecv.graph.model_file import open_model, save_model
 from edgecv.graph.opset import DEFAULT_OPSET, set_lowest_ir_version
@@ -27,10 +28,6 @@ from edgecv.runtime.preprocess import preprocess, to_model_input
 CHECK_BATCHES = (1, 2, 7)
 """One image, the exporter's example, and a prime that divides nothing: where batch dimensions go wrong."""
 
-MAX_RELATIVE_DIFF = 1e-3
-"""Largest accepted |difference| in units of the logits' standard deviation; float32 rounding through 100 layers
-gives 1e-6 to 1e-4 on the networks of the sweep."""
-
 
 @dataclass(frozen=True, slots=True)
 class ExportSettings:
@@ -41,27 +38,6 @@ class ExportSettings:
     dynamic_size: bool = False
     opset: int = DEFAULT_OPSET
     ir_limit: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BatchCheck:
-    """PyTorch against ONNX Runtime at one batch and image size.
-
-    Attributes:
-        batch: Images per run.
-        size: ``(height, width)`` in pixels.
-        n: Images compared.
-        top1_agreement: Share of images with the same top-1 (0..1).
-        max_abs_diff: Largest difference of an output, in its own unit.
-        relative_diff: ``max_abs_diff`` in standard deviations of the reference outputs.
-    """
-
-    batch: int
-    size: tuple[int, int]
-    n: int
-    top1_agreement: float
-    max_abs_diff: float
-    relative_diff: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +95,11 @@ def export_network(
         return raw
 
     exported = export_graph(
-        module, network.input.input_size, opset=settings.opset, dynamic_size=settings.dynamic_size, finish=finish
+        module,
+        network.input.input_size,
+        opset=settings.opset,
+        dynamic_size=settings.dynamic_size,
+        finish=finish,
     )
     final = _record(done["manifest"], done["checks"], exported.attempt, settings)
     save_model(exported.model, output, final)
@@ -197,40 +177,23 @@ def _pixels(images: Sequence[Path], spec: InputSpec, size: tuple[int, int]) -> n
 
 
 def _compare(
-    module: torch.nn.Module, model: ir.Model, spec: InputSpec, manifest: Manifest, pixels: np.ndarray, batch: int
+    module: torch.nn.Module,
+    model: ir.Model,
+    spec: InputSpec,
+    manifest: Manifest,
+    pixels: np.ndarray,
+    batch: int,
 ) -> BatchCheck:
-    """Run both on every image in batches of exactly ``batch`` (the last one wraps round) and compare."""
     session = open_model(model).session
     name = session.get_inputs()[0].name
-    expected, got = [], []
-    for start in range(0, len(pixels), batch):
-        chunk = pixels[np.arange(start, start + batch) % len(pixels)]
+
+    def original(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            reference = module(torch.from_numpy(to_model_input(chunk, spec))).numpy()
-        expected.append(softmax(reference) if manifest.output.kind == "probabilities" else reference)
-        got.append(session.run(None, {name: to_model_input(chunk, manifest.input)})[0])
-    return judge_outputs(np.concatenate(expected), np.concatenate(got), batch, pixels.shape[1:3])
+            logits: np.ndarray = module(torch.from_numpy(to_model_input(images, spec))).numpy()
+        return softmax(logits) if manifest.output.kind == "probabilities" else logits
 
+    def exported(images: np.ndarray) -> np.ndarray:
+        output: np.ndarray = session.run(None, {name: to_model_input(images, manifest.input)})[0]
+        return output
 
-def judge_outputs(expected: np.ndarray, got: np.ndarray, batch: int, size: tuple[int, int]) -> BatchCheck:
-    """Compare outputs ``(N, classes)``; a near tie may flip, a difference beyond rounding may not exist.
-
-    Raises:
-        GateFailedError: Shapes differ, a value is not finite, or the outputs differ by more than
-            :data:`MAX_RELATIVE_DIFF` standard deviations.
-    """
-    if expected.shape != got.shape:
-        raise GateFailedError(f"output shape {got.shape} instead of {expected.shape} at batch {batch}")
-    if not (np.isfinite(expected).all() and np.isfinite(got).all()):
-        raise GateFailedError(f"outputs that are not finite at batch {batch}")
-    diff = float(np.abs(expected.astype(np.float64) - got).max())
-    spread = float(expected.std())
-    if spread == 0.0:
-        raise GateFailedError("PyTorch gives the same output for everything, so nothing can be checked")
-    agreement = float((expected.argmax(1) == got.argmax(1)).mean())
-    if diff > MAX_RELATIVE_DIFF * spread:
-        raise GateFailedError(
-            f"largest difference {diff:.3g} is {diff / spread:.2g} standard deviations of the outputs "
-            f"(limit {MAX_RELATIVE_DIFF}), top-1 agreement {agreement:.1%} at batch {batch}, size {size}"
-        )
-    return BatchCheck(batch, (size[0], size[1]), len(expected), agreement, diff, diff / spread)
+    return check_agreement(original, exported, pixels, batch)

