@@ -6,10 +6,11 @@ The file format is JSON under the key ``edgecv`` plus flat keys that other tools
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from edgecv.errors import UsageError, nearest
+from edgecv.errors import UsageError
+from edgecv.typed import build
 
 SCHEMA = 1
 KEY = "edgecv"
@@ -40,8 +41,8 @@ class InputSpec:
 
     name: str
     input_size: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     interpolation: str = "bicubic"
     crop_pct: float = 0.875
     crop_mode: str = "center"
@@ -144,23 +145,15 @@ def from_metadata(metadata: Mapping[str, str], where: str) -> Manifest | None:
         raw = json.loads(text)
     except (ValueError, RecursionError) as e:
         raise UsageError(f"the manifest in '{where}' is damaged ({e}); export the model again.") from e
-    if not isinstance(raw, dict):
-        raise UsageError(f"the manifest in '{where}' is not a JSON object; export the model again.")
-    schema = raw.get("schema")
+    schema = raw.get("schema") if isinstance(raw, dict) else None
     if not isinstance(schema, int) or schema > SCHEMA:
         raise UsageError(f"'{where}' has manifest schema {schema!r}, this edgecv reads up to {SCHEMA}; update edgecv.")
+    manifest = build(Manifest, raw, f"the manifest in '{where}'")
     try:
-        return _check(
-            Manifest(
-                **_known(Manifest, raw)
-                | {
-                    "input": InputSpec(**_known(InputSpec, raw["input"])),
-                    "output": OutputSpec(**_known(OutputSpec, raw["output"])),
-                }
-            )
-        )
-    except (KeyError, TypeError, ValueError) as e:
+        _check(manifest)
+    except ValueError as e:
         raise UsageError(f"the manifest in '{where}' is not valid: {e}; export the model again.") from e
+    return manifest
 
 
 def created_now() -> str:
@@ -173,37 +166,23 @@ def created_now() -> str:
     return datetime.datetime.fromtimestamp(int(epoch), tz=datetime.UTC).isoformat()
 
 
-def _known(cls: type, raw: Any) -> dict[str, Any]:
-    if not isinstance(raw, dict):
-        raise TypeError(f"{cls.__name__} is {type(raw).__name__}, not an object")
-    names = {f.name for f in fields(cls)}
-    for key in raw:
-        if key not in names:
-            raise ValueError(f"unknown key {key!r} in {cls.__name__}.{nearest(key, names)}")
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-
-
-def _check(manifest: Manifest) -> Manifest:
-    spec, output = manifest.input, manifest.output
-    check_input_spec(spec)
-    for labels in (output.labels, output.label_ids):
-        if not all(isinstance(x, str) for x in labels):
-            raise TypeError("labels are not all strings")
+def _check(manifest: Manifest) -> None:
+    check_input_spec(manifest.input)
+    output = manifest.output
     if output.kind not in ("logits", "probabilities"):
         raise ValueError(f"output kind {output.kind!r} is neither logits nor probabilities")
     if output.label_ids and len(output.label_ids) != len(output.labels):
         raise ValueError("label_ids and labels differ in length")
-    return manifest
 
 
 def check_input_spec(spec: InputSpec) -> None:
     """Raise ValueError naming the first field of ``spec`` that no model could have."""
     c, h, w = spec.input_size
-    if c != 3 or not all(isinstance(x, int) and 1 <= x <= 16384 for x in (h, w)):
+    if c != 3 or not all(1 <= x <= 16384 for x in (h, w)):
         raise ValueError(f"input_size {spec.input_size} is not (3, height, width) with 1..16384 pixels")
     for name, values in (("mean", spec.mean), ("std", spec.std)):
-        if len(values) != 3 or not all(isinstance(v, int | float) and abs(v) < 1e4 for v in values):
-            raise ValueError(f"{name} {values} is not three finite numbers")
+        if not all(abs(v) < 1e4 for v in values):
+            raise ValueError(f"{name} {values} is not within ±10000")
     if not all(v > 0 for v in spec.std):
         raise ValueError(f"std {spec.std} is not positive")
     for name, value, allowed in (

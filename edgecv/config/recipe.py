@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from edgecv.config.tables import build, find_shipped, read_table, shipped_files
+from edgecv.config.tables import find_shipped, read_table, shipped_files
 from edgecv.errors import UsageError
+from edgecv.typed import build
 
 SCHEMA = 1
 QUANTIZE_MODES = ("int8", "dynamic", "fp16")

@@ -1,16 +1,12 @@
-"""TOML to frozen dataclasses: an unknown key or a wrong type is an error naming file, key and the nearest valid one."""
+"""Reading TOML that may come from anywhere, and finding the files that ship with edgecv."""
 
 import tomllib
-import types
-from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import edgecv
 from edgecv.errors import UsageError, nearest
 from edgecv.files import MAX_TEXT_BYTES, read_file
-
-T = TypeVar("T")
 
 MAX_NESTING = 64
 """Brackets one inside the other; tomllib recurses and would die deep in a hostile file."""
@@ -30,30 +26,6 @@ def read_table(path: Path, what: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as e:
         raise UsageError(f"{what} '{path}' is not valid TOML: {e}.") from e
-
-
-def build(cls: type[T], table: dict[str, Any], where: str) -> T:
-    """Make a dataclass from a TOML table, nested tables into nested dataclasses.
-
-    Args:
-        cls: A frozen dataclass.
-        table: The parsed table.
-        where: File and key path, for messages.
-
-    Raises:
-        UsageError: Unknown or missing key, or a value of another type.
-    """
-    hints = get_type_hints(cls)
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    values = {}
-    for key, value in table.items():
-        if key not in known:
-            raise UsageError(f"{where}: unknown key '{key}'.{nearest(key, known)}")
-        values[key] = _convert(hints[key], value, f"{where}: {key}")
-    for name, f in known.items():
-        if name not in values and f.default is MISSING and f.default_factory is MISSING:
-            raise UsageError(f"{where}: the key '{name}' is missing.")
-    return cls(**values)
 
 
 def find_shipped(folder: str, name: str) -> Path:
@@ -77,27 +49,6 @@ def shipped_files(folder: str) -> list[Path]:
         if place.is_dir():
             return sorted(place.glob("*.toml"))
     return []
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        hint = next(a for a in get_args(hint) if a is not type(None))
-        origin = get_origin(hint)
-    if is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise UsageError(f"{where} is {type(value).__name__}, not a table.")
-        return build(hint, value, where)  # type: ignore[arg-type]
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise UsageError(f"{where} is {type(value).__name__}, not a list.")
-        return tuple(_convert(get_args(hint)[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    expected: Any = origin or hint
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-        raise UsageError(f"{where} is {value!r}, not of type {expected.__name__}.")
-    return value
 
 
 def _depth(text: str) -> int:

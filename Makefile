@@ -1,0 +1,46 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP_DEMO := $(VENV)/.installed-all
+STAMP_DEV := $(VENV)/.installed-dev
+
+.PHONY: demo test check format lint types layers fix clean
+
+demo: $(STAMP_DEMO)  ## export, quantize, verify, bench and predict on real weights and photographs
+	$(BIN)/edgecv demo
+
+test: $(STAMP_DEV)  ## the tests
+	$(BIN)/python -m pytest
+
+check: format lint types layers test  ## what CI runs
+
+format: $(STAMP_DEV)
+	$(BIN)/ruff format --check .
+
+lint: $(STAMP_DEV)
+	$(BIN)/ruff check .
+
+types: $(STAMP_DEV)
+	$(BIN)/mypy
+
+layers: $(STAMP_DEV)
+	$(BIN)/lint-imports
+
+fix: $(STAMP_DEV)  ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) dist build
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP_DEMO): $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[all]'
+	touch $@
+
+$(STAMP_DEV): $(STAMP_DEMO)
+	$(BIN)/python -m pip install --quiet -e '.[all,dev]'
+	touch $@

@@ -1,0 +1,94 @@
+"""``edgecv quantize``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgecv.cli.options import Debug, Force, Json, Output, Quiet, Seed, Threads
+from edgecv.cli.output import emit, progress_bar
+
+
+def quantize(
+    model: Annotated[Path | None, typer.Argument(help="The .onnx; default the current one.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Static int8: weights and activations.")] = False,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="int8 weights, activations measured while running.")
+    ] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision: half the size.")] = False,
+    data: Annotated[Path | None, typer.Option("--data", help="Images to calibrate on.")] = None,
+    images: Annotated[int, typer.Option("--images", "-n", min=1, help="Calibrate on at most so many.")] = 512,
+    method: Annotated[str, typer.Option("--method", help="Activation ranges: mse, percentile, minmax.")] = "mse",
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node to leave float; repeatable.")] = None,
+    output: Output = None,
+    eval_data: Annotated[Path | None, typer.Option("--eval-data", help="Labelled images to judge on.")] = None,
+    max_drop: Annotated[float | None, typer.Option("--max-drop", min=0, help="Gate: points of top-1.")] = None,
+    no_bench: Annotated[bool, typer.Option("--no-bench", help="Do not time both models.")] = False,
+    threads: Threads = "auto",
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Quantize a model, then say what it cost: size, agreement, verdict, time."""
+    from edgecv.errors import UsageError
+    from edgecv.pipeline import QuantizeRequest, quantize_model
+
+    chosen = [m for m, wanted in (("int8", int8), ("dynamic", dynamic), ("fp16", fp16)) if wanted]
+    if len(chosen) != 1:
+        raise UsageError("say which one: --int8, --dynamic or --fp16.")
+    request = QuantizeRequest(
+        model=model,
+        mode=chosen[0],
+        data=data,
+        images=images,
+        method=method,
+        exclude=tuple(exclude or ()),
+        output=output,
+        eval_data=eval_data,
+        max_drop=max_drop,
+        bench=not no_bench,
+        threads=threads,
+        force=force,
+        seed=seed,
+    )
+    with progress_bar(as_json=as_json, quiet=quiet) as progress:
+        result = quantize_model(request, progress)
+    emit(
+        result,
+        as_json=as_json,
+        quiet=quiet,
+        notes=[f"model: {result['source']}", *_notes(result)],
+        verdict=_verdict(result),
+        artifact=Path(result["artifact"]),
+        next_command="edgecv verify --data DIR --max-drop 1",
+    )
+    parity = result["parity"]
+    if max_drop is not None and parity and parity["verdict"] == "undecided":
+        raise typer.Exit(4)
+
+
+def _notes(result: dict[str, Any]) -> list[str]:
+    before, after = result["bytes_before"], result["bytes_after"]
+    notes = [f"size: {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB ({before / after:.1f}x smaller)"]
+    notes += result["quantization"].get("notes", [])
+    if parity := result["parity"]:
+        where = "" if parity["judged"] else " (the calibration images: a smoke test, not a verdict)"
+        notes.append(f"agreement: {parity['agreement']:.2%} of {parity['n']} images{where}")
+    if latency := result["latency"]:
+        notes.append(f"time: {latency['verdict']}")
+    return notes
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    parity = result["parity"]
+    if not parity or not parity["judged"]:
+        return "not judged: add --eval-data DIR (labelled images, none of them used to calibrate)"
+    low, high = parity["drop_interval"]
+    text = (
+        f"{parity['verdict']}: top-1 drop {parity['drop_points']:.2f} points [{low:.2f}, {high:.2f}], n = {parity['n']}"
+    )
+    if parity["verdict"] == "undecided":
+        text += f"; about {parity['images_needed']} images would decide"
+    return text

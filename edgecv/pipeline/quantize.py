@@ -1,0 +1,231 @@
+"""Quantize a model with its gate: size, agreement and time, before and after, on the user's images and machine."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import edgecv
+from edgecv import workspace
+from edgecv.errors import GateFailedError, UsageError
+from edgecv.files import check_output, check_regular_file, sha256_file
+from edgecv.manifest import Manifest
+from edgecv.progress import Progress, no_progress
+from edgecv.runtime.host import host_facts, package_versions, usable_cores
+
+if TYPE_CHECKING:
+    from edgecv.data.folder import Dataset
+    from edgecv.evaluate.parity import ParityReport
+    from edgecv.quantize.static import QuantizedModel
+
+MODES = ("int8", "dynamic", "fp16")
+
+DEFAULT_CALIBRATION_IMAGES = 512
+"""Ranges stop moving long before this; more costs time, never memory."""
+
+CALIBRATION_BATCH = 4
+"""Images whose activations are in memory at once while ranges are collected."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeRequest:
+    """What ``edgecv quantize`` was asked; field for field its options, see ``edgecv quantize --help``.
+
+    ``model`` None means the folder's current model; ``max_drop`` is in percentage points of top-1.
+    """
+
+    model: Path | None
+    mode: str
+    data: Path | None = None
+    images: int = DEFAULT_CALIBRATION_IMAGES
+    method: str = "mse"
+    exclude: tuple[str, ...] = ()
+    output: Path | None = None
+    eval_data: Path | None = None
+    max_drop: float | None = None
+    bench: bool = True
+    threads: str = "auto"
+    force: bool = False
+    seed: int = 0
+
+
+def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -> dict[str, Any]:
+    """Quantize, judge, time, write the file, make it the current model, and return the report.
+
+    Raises:
+        UsageError: Nothing to calibrate on, a model that cannot be quantized, calibration images in the judging set.
+        EnvironmentRefusedError: The ``tools`` extra or ONNX Runtime is not installed.
+        GateFailedError: The drop is above ``max_drop`` for certain; no file is written.
+    """
+    from edgecv.pipeline.export import require_extra
+
+    require_extra("tools", "onnx", "onnx_ir")
+    source = request.model or workspace.current_model()
+    _check_request(request, source)
+    output = request.output or source.with_name(f"{source.stem}.{request.mode}.onnx")
+    check_output(output, force=request.force, inputs=(source,))
+    from edgecv.graph.model_file import load_model, require_manifest, save_model
+
+    model = load_model(source)
+    manifest = require_manifest(model, source)
+    dataset = _calibration_set(request, manifest)
+    quantized = _run_mode(request, model, manifest, dataset, progress)
+    made = _derive(manifest, source, request, quantized, dataset)
+    with tempfile.TemporaryDirectory(prefix=".edgecv-", dir=output.parent) as folder:
+        candidate = Path(folder) / output.name
+        save_model(quantized.model, candidate, made)
+        parity = _judge(request, source, candidate, manifest, dataset, progress)
+        if parity is not None and parity["judged"]:
+            if parity["verdict"] == "fail":
+                raise GateFailedError(_failure(parity, output))
+            made = replace(made, parity=(*made.parity, _parity_entry(parity, source)))
+        save_model(quantized.model, output, made)
+    workspace.set_current_model(output)
+    return {
+        "source": str(source),
+        "artifact": str(output),
+        "mode": request.mode,
+        "bytes_before": source.stat().st_size,
+        "bytes_after": output.stat().st_size,
+        "quantization": quantized.summary,
+        "parity": parity,
+        "latency": _time(request, source, output, progress) if request.bench else None,
+        "host": host_facts(
+            threads=usable_cores() if request.threads == "auto" else int(request.threads),
+            seed=request.seed,
+            n=len(dataset.samples) if dataset else 0,
+        ),
+    }
+
+
+def _check_request(request: QuantizeRequest, source: Path) -> None:
+    from edgecv.files import MAX_MODEL_BYTES
+
+    check_regular_file(source, "model", MAX_MODEL_BYTES)
+    if request.mode not in MODES:
+        raise UsageError(f"mode '{request.mode}' is not one of {', '.join(MODES)}.")
+    if request.mode == "int8" and request.data is None:
+        raise UsageError("int8 needs images to calibrate on; add --data DIR (training images, about 100 or more).")
+    if request.max_drop is not None and request.eval_data is None:
+        raise UsageError(
+            "--max-drop needs labelled images to judge on; add --eval-data DIR (not the calibration images)."
+        )
+
+
+def _calibration_set(request: QuantizeRequest, manifest: Manifest) -> "Dataset | None":
+    from edgecv.data.calibration import draw_calibration
+    from edgecv.data.folder import open_dataset
+
+    if request.data is None or request.mode != "int8":
+        return None
+    return draw_calibration(open_dataset(request.data), request.images, seed=request.seed)
+
+
+def _run_mode(
+    request: QuantizeRequest, model: Any, manifest: Manifest, dataset: "Dataset | None", progress: Progress
+) -> "QuantizedModel":
+    if request.mode == "int8":
+        from edgecv.quantize.static import quantize_static
+
+        assert dataset is not None  # _check_request asks for data
+        return quantize_static(
+            model,
+            manifest,
+            input_batches(dataset, manifest),
+            method=request.method,
+            exclude=request.exclude,
+            progress=progress,
+        )
+    if request.mode == "dynamic":
+        from edgecv.quantize.dynamic import quantize_dynamic
+
+        return quantize_dynamic(model, manifest, exclude=request.exclude)
+    from edgecv.quantize.float16 import convert_float16
+
+    return convert_float16(model, manifest)
+
+
+def input_batches(dataset: "Dataset", manifest: Manifest) -> Callable[[], Iterator[np.ndarray]]:
+    """Return a factory of the model's own inputs over ``dataset``, a few images at a time."""
+    from edgecv.data.batches import iter_batches
+    from edgecv.runtime.preprocess import to_model_input
+
+    def batches() -> Iterator[np.ndarray]:
+        size = manifest.input.batch or CALIBRATION_BATCH
+        for batch in iter_batches(dataset, manifest.input, size):
+            if manifest.input.batch and len(batch.images) < size:
+                return  # a graph of fixed batch takes no partial one
+            yield to_model_input(batch.images, manifest.input)
+
+    return batches
+
+
+def _derive(
+    manifest: Manifest,
+    source: Path,
+    request: QuantizeRequest,
+    quantized: "QuantizedModel",
+    dataset: "Dataset | None",
+) -> Manifest:
+    tools = {"edgecv": edgecv.__version__} | package_versions("onnxruntime", "onnxruntime-gpu", "onnx", "onnx-ir")
+    settings = {"mode": request.mode, "seed": request.seed, **quantized.settings}
+    images = () if dataset is None else tuple(sorted(sha256_file(s.path) for s in dataset.samples))
+    derived = replace(
+        manifest,
+        made_from={"file": source.name, "sha256": sha256_file(source)},
+        calibration=tuple(sorted({*manifest.calibration, *images})),
+        parity=(),
+    )
+    return derived.with_stage("quantize", settings, tools)
+
+
+def _judge(
+    request: QuantizeRequest,
+    source: Path,
+    candidate: Path,
+    manifest: Manifest,
+    dataset: "Dataset | None",
+    progress: Progress,
+) -> dict[str, Any] | None:
+    """Compare on the judging images; without any, on the calibration images, which is a smoke test and no verdict."""
+    from edgecv.data.folder import open_dataset
+    from edgecv.evaluate.parity import verify_models
+
+    if request.eval_data is not None:
+        judged = open_dataset(request.eval_data, manifest.output.labels, manifest.output.label_ids)
+    elif dataset is not None:
+        judged = dataset
+    else:
+        return None
+    report: ParityReport = verify_models(
+        source,
+        candidate,
+        judged,
+        max_drop=request.max_drop,
+        threads=request.threads,
+        allow_leak=request.eval_data is None,
+        progress=progress,
+    )
+    return asdict(report) | {"judged": request.eval_data is not None}
+
+
+def _parity_entry(parity: dict[str, Any], source: Path) -> dict[str, Any]:
+    keys = ("n", "agreement", "drop_points", "drop_interval", "max_drop", "verdict", "mean_kl", "sqnr_db")
+    return {"against": source.name, **{k: parity[k] for k in keys if k in parity}}
+
+
+def _failure(parity: dict[str, Any], output: Path) -> str:
+    low, high = parity["drop_interval"]
+    return (
+        f"'{output}' was not written: top-1 drops by {parity['drop_points']:.2f} points [{low:.2f}, {high:.2f}] on "
+        f"{parity['n']} images, over the limit of {parity['max_drop']}; raise --max-drop, or leave layers float with --exclude."
+    )
+
+
+def _time(request: QuantizeRequest, source: Path, output: Path, progress: Progress) -> dict[str, Any]:
+    from edgecv.benchmark import compare_latency
+
+    return asdict(compare_latency([source, output], threads=request.threads, seed=request.seed, progress=progress))
