@@ -72,8 +72,7 @@ def decode_image(source: ImageSource) -> Image.Image:
             raise UsageError(f"{what} has {len(data)} bytes, not 1 to {MAX_IMAGE_BYTES}.")
     else:
         raise UsageError(
-            f"an image cannot be a {type(source).__name__}; "
-            "give a path, bytes, a PIL image or uint8 (H, W, 3)."
+            f"an image cannot be a {type(source).__name__}; give a path, bytes, a PIL image or uint8 (H, W, 3)."
         )
     with _reported_as(what), _pillow_warnings_as_errors():
         image = Image.open(BytesIO(data), formats=FORMATS)
@@ -87,17 +86,14 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
             f"not {pixels.dtype} of shape {pixels.shape}; convert it first."
         )
     if pixels.shape[0] * pixels.shape[1] > MAX_IMAGE_PIXELS:
-        raise UsageError(
-            f"an image array of shape {pixels.shape} is over the limit of {MAX_IMAGE_PIXELS} pixels."
-        )
+        raise UsageError(f"an image array of shape {pixels.shape} is over the limit of {MAX_IMAGE_PIXELS} pixels.")
     return Image.fromarray(pixels)
 
 
 def _decode(image: Image.Image, what: str) -> Image.Image:
     if image.width * image.height > MAX_IMAGE_PIXELS:
         raise UsageError(
-            f"{what} has {image.width}x{image.height} pixels, over the limit of {MAX_IMAGE_PIXELS}; "
-            "make it smaller."
+            f"{what} has {image.width}x{image.height} pixels, over the limit of {MAX_IMAGE_PIXELS}; make it smaller."
         )
     with _reported_as(what), _pillow_warnings_as_errors():
         image.load()  # TIFF turns itself upright here, so the tag is asked for afterwards
@@ -110,9 +106,7 @@ def _decode(image: Image.Image, what: str) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except (
-        Exception
-    ):  # a damaged EXIF block raises whatever its parser trips over; the pixels are already there
+    except Exception:  # a damaged EXIF block raises whatever its parser trips over; the pixels are already there
         return 1
 
 
@@ -139,14 +133,10 @@ def _reported_as(what: str) -> Iterator[None]:
     except UsageError as e:
         raise UsageError(f"{what} cannot be used: {e}.") from e
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
-        raise UsageError(
-            f"{what} has more pixels than the limit of {MAX_IMAGE_PIXELS}; make it smaller."
-        ) from e
+        raise UsageError(f"{what} has more pixels than the limit of {MAX_IMAGE_PIXELS}; make it smaller.") from e
     except UnidentifiedImageError as e:
         raise UsageError(f"{what} is not an image in one of the formats {', '.join(FORMATS)}.") from e
-    except (
-        Exception
-    ) as e:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, ...
+    except Exception as e:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, ...
         reason = (str(e).strip() or type(e).__name__).splitlines()[0][:120]
         raise UsageError(f"{what} is damaged or truncated ({reason}); fetch or make it again.") from e
 
