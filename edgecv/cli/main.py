@@ -12,7 +12,11 @@ import typer
 import edgecv
 from edgecv.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EdgecvError
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "models": "edgecv.cli.models:models",
+    "export": "edgecv.cli.export:export",
+    "quantize": "edgecv.cli.quantize:quantize",
+}
 """Every command, in the order ``--help`` shows them: name -> ``module:function``."""
 
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {}
