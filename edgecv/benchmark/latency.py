@@ -19,6 +19,7 @@ from edgecv.errors import UsageError
 from edgecv.files import MAX_MODEL_BYTES, check_regular_file, sha256_file
 from edgecv.progress import Progress, no_progress
 from edgecv.runtime.host import host_facts
+from edgecv.runtime.providers import parse_providers
 
 PROFILE_RUNS = 20
 END_TO_END_IMAGES = 200
@@ -82,6 +83,8 @@ def run_benchmark(
     """Time every candidate; the first is the reference. See :func:`compare_latency`."""
     if not candidates:
         raise UsageError("no model to time; name one.")
+    for policy in {c.provider for c in candidates}:
+        parse_providers(policy)
     extras = extras or Extras()
     files = {c.model: _file_facts(c.model) for c in candidates}
     with ExitStack() as stack:

@@ -47,9 +47,18 @@ def main() -> None:
 
 
 def _serve(job: Mapping[str, Any], import_ns: int, commands: Any, answers: Any) -> None:
+    if "manifest_of" in job:
+        _answer(answers, {"manifest": _manifest(Path(job["manifest_of"]))})
+        return
     loaded, facts = _load(job, import_ns)
     _answer(answers, facts)
-    actions: dict[str, Callable[..., dict[str, Any]]] = {"warm_up": _warm_up, "turn": _turn, "end_to_end": _end_to_end, "profile": _profile, "memory": _memory}
+    actions: dict[str, Callable[..., dict[str, Any]]] = {
+        "warm_up": _warm_up,
+        "turn": _turn,
+        "end_to_end": _end_to_end,
+        "profile": _profile,
+        "memory": _memory,
+    }
     while line := commands.readline():
         command = json.loads(line)
         _answer(answers, actions[command.pop("do")](loaded, **command))
@@ -58,11 +67,12 @@ def _serve(job: Mapping[str, Any], import_ns: int, commands: Any, answers: Any) 
 def _load(job: Mapping[str, Any], import_ns: int) -> tuple[_Loaded, dict[str, Any]]:
     """Open the session and make the first run, each on its own clock; return it and what the parent reports."""
     import numpy as np
-    import onnxruntime  # noqa: F401  (its import is what is timed)
 
     from edgecv.benchmark.inputs import random_feeds
+    from edgecv.runtime.owners import load_onnxruntime
     from edgecv.runtime.session import open_session
 
+    load_onnxruntime()
     imported_ns = time.perf_counter_ns()
     before_mib = peak_rss_mib()
     path = Path(job["model"])
@@ -98,6 +108,14 @@ def _load(job: Mapping[str, Any], import_ns: int) -> tuple[_Loaded, dict[str, An
         "feeds": len(feeds),
         "finite": all(bool(np.isfinite(o).all()) for o in outputs if getattr(o, "dtype", np.dtype("O")).kind == "f"),
     }
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    """Return a model's manifest without running it; in this process, because the file may come from anywhere."""
+    from edgecv.runtime.session import open_session
+
+    manifest = open_session(path, threads=1, optimize=False).manifest
+    return asdict(manifest) if manifest else None
 
 
 def _warm_up(loaded: _Loaded, max_seconds: float) -> dict[str, Any]:

@@ -13,13 +13,26 @@ import edgecv
 from edgecv.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EdgecvError
 
 COMMANDS: dict[str, str] = {
+    "doctor": "edgecv.cli.doctor:doctor",
     "models": "edgecv.cli.models:models",
     "export": "edgecv.cli.export:export",
     "quantize": "edgecv.cli.quantize:quantize",
+    "run": "edgecv.cli.run:run_recipe",
+    "demo": "edgecv.cli.demo:demo",
+    "verify": "edgecv.cli.verify:verify",
+    "eval": "edgecv.cli.eval:evaluate",
+    "bench": "edgecv.cli.bench:bench",
+    "predict": "edgecv.cli.predict:predict",
+    "compare": "edgecv.cli.compare:compare",
 }
 """Every command, in the order ``--help`` shows them: name -> ``module:function``."""
 
-GROUPS: dict[str, tuple[str, dict[str, str]]] = {}
+GROUPS: dict[str, tuple[str, dict[str, str]]] = {
+    "data": (
+        "Audit, split and sample image folders.",
+        {"check": "edgecv.cli.data:check", "split": "edgecv.cli.data:split", "calib": "edgecv.cli.data:calib"},
+    ),
+}
 """Command groups: name -> (help, commands)."""
 
 

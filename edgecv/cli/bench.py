@@ -1,0 +1,110 @@
+"""``edgecv bench``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgecv.cli.options import Debug, Force, Json, Output, Quiet, Seed
+from edgecv.cli.output import emit, progress_bar
+
+if TYPE_CHECKING:
+    from edgecv.benchmark.report import BenchReport
+
+
+def bench(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(help="ONNX files, reference first; default: the current model and its origin."),
+    ] = None,
+    provider: Annotated[
+        list[str] | None,
+        typer.Option("--provider", help="cpu, cuda, …; 'cuda,cpu' is a fallback; may be repeated."),
+    ] = None,
+    batch: Annotated[str, typer.Option("--batch", help="Images per run, e.g. 1 or 1,8.")] = "1",
+    threads: Annotated[str, typer.Option("--threads", help="Intra-op threads, e.g. auto or 1,2,auto.")] = "auto",
+    preset: Annotated[
+        str, typer.Option("--preset", help="rapid (6 s a candidate), quick (10 s), official (60 s).")
+    ] = "rapid",
+    profile: Annotated[bool, typer.Option("--profile", help="Time by operator and layer as well.")] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Photographs as inputs; times decode → label as well.")
+    ] = None,
+    output: Output = None,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Time models on this machine, interleaved, each in its own process; ratios with intervals."""
+    from edgecv.benchmark.latency import Extras, run_benchmark
+    from edgecv.benchmark.plan import find_preset, plan_candidates
+    from edgecv.benchmark.reference import models_to_time
+    from edgecv.benchmark.tables import noise_notes, profile_tables, result_notes, result_tables
+    from edgecv.files import check_output
+
+    chosen, batches = find_preset(preset), _batches(batch)
+    if output is not None:
+        check_output(output, force=force, inputs=tuple(models or ()))
+    images = _images(data)
+    with progress_bar(as_json=as_json, quiet=quiet) as progress:
+        taken, notes = models_to_time(models or [])
+        candidates = plan_candidates(taken, provider or ["cpu"], batches, _words(threads, "--threads"))
+        extras = Extras(images=images, profile=profile)
+        report = run_benchmark(candidates, chosen, seed=seed, extras=extras, progress=progress)
+    path = _keep(report, output, notes)
+    emit(
+        {**report.to_dict(), "notes": notes, "artifact": str(path or "")},
+        as_json=as_json,
+        quiet=quiet,
+        tables=[*result_tables(report), *profile_tables(report)],
+        notes=[*notes, *result_notes(report), *noise_notes(report)],
+        verdict=report.verdict,
+        artifact=path,
+        next_command=f"edgecv compare {path} LATER.json --max-regress 3%" if path else "",
+    )
+
+
+def _keep(report: "BenchReport", output: Path | None, notes: list[str]) -> Path | None:
+    """Save the report; where nobody named a file, a folder that cannot be written is only noted."""
+    from edgecv.benchmark.report import save_report
+    from edgecv.errors import UsageError
+
+    moment = report.measured_at.replace(":", "").replace("-", "").split("+")[0]
+    default = Path(".edgecv") / "bench" / f"{Path(report.results[-1].model).stem}-{moment}.json"
+    try:
+        save_report(report, output or default)
+    except (OSError, UsageError) as e:
+        if output is not None:
+            raise
+        notes.append(f"the report was not kept ({e}); name a file with -o")
+        return None
+    return output or default
+
+
+def _images(data: Path | None) -> tuple[Path, ...]:
+    if data is None:
+        return ()
+    from edgecv.benchmark.latency import END_TO_END_IMAGES
+    from edgecv.data.folder import open_dataset
+
+    return tuple(path for path, _ in open_dataset(data).limited(END_TO_END_IMAGES).samples)
+
+
+def _batches(text: str) -> list[int]:
+    from edgecv.errors import UsageError
+
+    words = _words(text, "--batch")
+    if not all(w.isdecimal() and 1 <= int(w) <= 1024 for w in words):
+        raise UsageError(f"--batch '{text}' is not a list of numbers from 1 to 1024, e.g. 1,8.")
+    return [int(w) for w in words]
+
+
+def _words(text: str, option: str) -> list[str]:
+    from edgecv.errors import UsageError
+
+    words = [w.strip() for w in text.split(",")]
+    if not all(words):
+        raise UsageError(f"{option} '{text}' has an empty part; write it like 1,2.")
+    return words
