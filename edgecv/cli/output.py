@@ -28,7 +28,7 @@ def emit(
         result: The whole result, JSON-serialisable; printed alone with ``as_json``.
         as_json: One JSON object on stdout, nothing else.
         quiet: Only the verdict line.
-        tables: ``(title, column names, rows of strings)``; the first column is left-aligned, the others right.
+        tables: ``(title, column names, rows of strings)``; columns of numbers are right-aligned.
         notes: Lines between the tables and the verdict.
         verdict: One line: what came out and whether to trust it.
         artifact: The file written, if any.
@@ -55,7 +55,8 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
 
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        words = i == 0 or any(row[i][:1].isalpha() for row in rows)
+        table.add_column(column, justify="left" if words else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(file=sys.stdout, highlight=False, markup=False)

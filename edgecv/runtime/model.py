@@ -13,6 +13,7 @@ import numpy as np
 from edgecv.errors import UsageError
 from edgecv.manifest import KEY, InputSpec, Manifest
 from edgecv.runtime.decode import ImageSource
+from edgecv.runtime.native_log import plain_message
 from edgecv.runtime.postprocess import softmax, top_k
 from edgecv.runtime.preprocess import preprocess, to_model_input
 from edgecv.runtime.providers import PROVIDERS
@@ -56,10 +57,9 @@ class Model:
         self._manifest = _require_manifest(session)
         self._spec = self._manifest.input
         self._size = _checked_size(self._spec, size, session.name)
-        self._output = _check_graph(session, self._manifest)
+        self._output, self._batch = _check_graph(session, self._manifest)
         self._session: Session | None = session
-        labels = self._manifest.output.labels
-        self._labels = labels or None
+        self._labels = self._manifest.output.labels or None
         alone = any(n in PROVIDERS and not PROVIDERS[n].concurrent for n in session.providers)
         self._turn: contextlib.AbstractContextManager[Any] = threading.Lock() if alone else contextlib.nullcontext()
 
@@ -106,9 +106,11 @@ class Model:
     @overload
     def __call__(self, images: ImageSource, *, top: int = 5) -> Prediction: ...
     @overload
-    def __call__(self, images: Sequence[ImageSource], *, top: int = 5) -> list[Prediction]: ...
+    def __call__(self, images: list[Any] | tuple[Any, ...], *, top: int = 5) -> list[Prediction]: ...
 
-    def __call__(self, images: ImageSource | Sequence[ImageSource], *, top: int = 5) -> Prediction | list[Prediction]:
+    def __call__(
+        self, images: ImageSource | list[Any] | tuple[Any, ...], *, top: int = 5
+    ) -> Prediction | list[Prediction]:
         """Classify one image, or a list of them.
 
         Args:
@@ -125,8 +127,8 @@ class Model:
         if top < 1:
             raise UsageError(f"top must be at least 1, not {top}.")
         if not isinstance(images, list | tuple):
-            return self._predictions([images], top)[0]  # type: ignore[list-item]  # Sequence is list or tuple here
-        step = self._spec.batch or MAX_BATCH
+            return self._predictions([images], top)[0]
+        step = self._batch or MAX_BATCH
         return [p for i in range(0, len(images), step) for p in self._predictions(images[i : i + step], top)]
 
     def close(self) -> None:
@@ -145,11 +147,15 @@ class Model:
         session = self.session  # our own reference: close() in another thread cannot pull it away
         pixels = [preprocess(image, self._spec, self._size) for image in images]
         batch = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
-        missing = self._spec.batch - len(images)
+        missing = self._batch - len(images)
         if missing > 0:  # a graph of fixed batch: the rest is filled up and its answers dropped
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.uint8)])
-        with self._turn:
-            scores = session.session.run([self._output], {self._spec.name: to_model_input(batch, self._spec)})[0]
+        feed = {self._spec.name: to_model_input(batch, self._spec)}
+        try:
+            with self._turn:
+                scores = session.session.run([self._output], feed)[0]
+        except Exception as e:  # onnxruntime's exceptions have no common base but this
+            raise UsageError(f"model '{session.name}' cannot be run ({plain_message(str(e))}).") from e
         scores = self._checked_scores(scores, len(batch), session.name)[: len(images)]
         return [self._prediction(row, top) for row in scores]
 
@@ -190,31 +196,36 @@ def _checked_size(spec: InputSpec, size: tuple[int, int] | None, name: str) -> t
     return size[0], size[1]
 
 
-def _check_graph(session: Session, manifest: Manifest) -> str:
-    """Check that the graph takes and gives what the manifest says; return the output's name."""
-    spec, name = manifest.input, session.name
-    inputs = session.session.get_inputs()
-    if [i.name for i in inputs] != [spec.name]:
-        raise UsageError(
-            f"model '{name}' takes {[i.name for i in inputs]}, its manifest says '{spec.name}'; export again."
+def _check_graph(session: Session, manifest: Manifest) -> tuple[str, int]:
+    """Check that the graph takes and gives what the manifest says; return its output and fixed batch (0: any)."""
+    name, spec = session.name, manifest.input
+    inputs, outputs = session.session.get_inputs(), session.session.get_outputs()
+    taken = [f"{i.name}: {i.type} {i.shape}" for i in inputs]
+    size = ("height", "width") if spec.dynamic_size else spec.input_size[1:]
+    expected = ["batch", *size, 3] if spec.layout == "NHWC" else ["batch", 3, *size]
+    if (
+        [(i.name, i.type) for i in inputs] != [(spec.name, _DTYPES[spec.dtype])]
+        or len(inputs[0].shape) != 4
+        or any(
+            isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(inputs[0].shape, expected, strict=True)
         )
-    if inputs[0].type != _DTYPES[spec.dtype] or len(inputs[0].shape) != 4:
+    ):
         raise UsageError(
-            f"model '{name}' takes {inputs[0].type} of shape {inputs[0].shape}, its manifest says {spec.dtype} images; "
-            "export it again."
+            f"model '{name}' takes {taken} and its manifest says {spec.name}: {spec.dtype} {expected}; export it again."
         )
-    outputs = {o.name: o for o in session.session.get_outputs()}
-    output = outputs.get(manifest.output.name)
+    output = next((o for o in outputs if o.name == manifest.output.name), None)
     if output is None:
         raise UsageError(
             f"model '{name}' has no output '{manifest.output.name}' as its manifest says; export it again."
         )
-    labels = len(manifest.output.labels)
-    shape = output.shape
-    if manifest.task != "classify" or len(shape) != 2 or not output.type.startswith("tensor(float"):
+    if manifest.task != "classify" or len(output.shape) != 2 or not output.type.startswith("tensor(float"):
         raise UsageError(
-            f"model '{name}' is not a classifier: its output is {output.type} of shape {shape}, not (N, classes)."
+            f"model '{name}' is not a classifier: its output is {output.type} {output.shape}, not float (N, classes)."
         )
-    if labels and isinstance(shape[1], int) and shape[1] != labels:
-        raise UsageError(f"model '{name}' has {shape[1]} classes and its manifest {labels} labels; export it again.")
-    return manifest.output.name
+    labels = len(manifest.output.labels)
+    if labels and isinstance(output.shape[1], int) and output.shape[1] != labels:
+        raise UsageError(
+            f"model '{name}' has {output.shape[1]} classes, its manifest {labels} labels; export it again."
+        )
+    batch = inputs[0].shape[0]
+    return output.name, batch if isinstance(batch, int) else spec.batch

@@ -7,6 +7,7 @@ classic float input.
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -58,7 +59,11 @@ def preprocess(source: ImageSource, spec: InputSpec, size: tuple[int, int] | Non
     height, width = size or spec.input_size[1:]
     if isinstance(source, np.ndarray) and source.shape == (height, width, 3) and source.dtype == np.uint8:
         return source
-    return resize_and_crop(decode_image(source), spec, size)
+    image = decode_image(source)
+    try:
+        return resize_and_crop(image, spec, size)
+    except UsageError as e:
+        raise UsageError(f"image '{source}': {e}" if isinstance(source, str | Path) else str(e)) from e
 
 
 def resize_and_crop(image: Image.Image, spec: InputSpec, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgecv.errors import EnvironmentRefusedError, UsageError, nearest
-from edgecv.runtime.owners import mending_commands, onnxruntime_owners
+from edgecv.runtime.owners import Owner, mending_commands, onnxruntime_owners
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,9 @@ PROVIDERS: dict[str, Provider] = {
         options={"backend_type": "htp"},
         plugin="onnxruntime_qnn",
     ),
-    "dml": Provider("DmlExecutionProvider", "pip install onnxruntime-directml on Windows", needs="a DirectX 12 GPU"),
+    "dml": Provider(
+        "DmlExecutionProvider", "onnxruntime-directml in place of onnxruntime, on Windows", needs="a DirectX 12 GPU"
+    ),
     "webgpu": Provider(
         "WebGpuExecutionProvider",
         "pip install 'edgecv[webgpu]'",
@@ -82,7 +84,9 @@ PROVIDERS: dict[str, Provider] = {
         plugin="onnxruntime_ep_webgpu",
     ),
     "acl": Provider("ACLExecutionProvider", "an ONNX Runtime built with --use_acl on aarch64"),
-    "migraphx": Provider("MIGraphXExecutionProvider", "pip install onnxruntime-migraphx", needs="an AMD GPU with ROCm"),
+    "migraphx": Provider(
+        "MIGraphXExecutionProvider", "onnxruntime-migraphx in place of onnxruntime", needs="an AMD GPU with ROCm"
+    ),
 }
 """Every provider edgecv knows, by the short name users type."""
 
@@ -139,15 +143,20 @@ def check_installed(ort: Any, name: str) -> None:
     owners = onnxruntime_owners()
     installed = " and ".join(f"{o.name} {o.version}" for o in owners) or f"onnxruntime {ort.__version__}"
     known = ", ".join(n for n, p in PROVIDERS.items() if p.ort_name in available)
-    install = provider.install
-    if len(owners) > 1:
-        install = " && ".join(mending_commands(owners))
-    elif "edgecv[gpu]" in install and owners:  # two owners of one module would destroy each other
-        install = f"pip uninstall -y {owners[0].name} && {install}"
     needs = f" (it needs {provider.needs})" if provider.needs else ""
     raise EnvironmentRefusedError(
-        f"provider '{name}' is not in the installed {installed}, which has: {known}; get it with: {install}{needs}."
+        f"provider '{name}' is not in the installed {installed}, which has: {known}; get it with: {install_line(name, owners)}{needs}."
     )
+
+
+def install_line(name: str, owners: Sequence[Owner]) -> str:
+    """Return how to get a provider where ``owners`` own ONNX Runtime now, never leading to two of them."""
+    install = PROVIDERS[name].install
+    if len(owners) > 1:
+        return " && ".join(mending_commands(owners))
+    if owners and "edgecv[gpu]" in install:
+        return f"pip uninstall -y {owners[0].name} && {install}"
+    return install
 
 
 def plugin_devices(ort: Any, name: str) -> list[Any]:

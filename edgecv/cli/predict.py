@@ -1,0 +1,98 @@
+"""``edgecv predict``: what a model sees in images."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgecv.cli.options import Debug, Json, Provider, Quiet, Seed, Threads
+from edgecv.cli.output import emit, progress_bar
+
+if TYPE_CHECKING:
+    from edgecv.progress import Progress
+    from edgecv.runtime import Model, Prediction
+
+ModelOption = Annotated[Path | None, typer.Option("--model", "-m", help="ONNX file; default the current model.")]
+Top = Annotated[int, typer.Option("--top", min=1, max=1000, help="How many classes to show.")]
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
+    model: ModelOption = None,
+    top: Top = 5,
+    provider: Provider = "cpu",
+    threads: Threads = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Classify images with a model; a bad image is reported and the others go on (exit code 2 at the end)."""
+    from edgecv.errors import UsageError
+    from edgecv.runtime import Model
+    from edgecv.runtime.host import host_facts
+    from edgecv.workspace import current_model
+
+    path = model or current_model()
+    with (
+        Model.load(path, provider=provider, threads=threads) as network,
+        progress_bar(as_json=as_json, quiet=quiet) as p,
+    ):
+        found, failed = _classify(network, images, top, p)
+        session = network.session
+    notes = [*session.notes, *([f"model: {path} (the current one)"] if model is None else [])]
+    emit(
+        {
+            "model": str(path),
+            "provider": ",".join(session.providers),
+            "node_share": dict(session.node_share),
+            "notes": list(session.notes),
+            "predictions": [_as_dict(image, prediction) for image, prediction in found],
+            "failed": [{"image": str(image), "error": error} for image, error in failed],
+        }
+        | host_facts(threads=session.threads, n=len(found), seed=seed),
+        as_json=as_json,
+        quiet=quiet,
+        tables=[(str(image), ("label", "probability"), _rows(prediction)) for image, prediction in found],
+        notes=notes,
+        verdict=_verdict(found),
+        next_command="edgecv bench" if found else "",
+    )
+    if failed:
+        raise UsageError(f"{len(failed)} of {len(images)} images could not be used; the others were classified.")
+
+
+def _classify(
+    network: "Model", images: list[Path], top: int, progress: "Progress"
+) -> tuple[list[tuple[Path, "Prediction"]], list[tuple[Path, str]]]:
+    """Return predictions and failures; an image that fails is told on stderr at once."""
+    from edgecv.errors import UsageError
+    from edgecv.runtime.preprocess import preprocess
+
+    found, failed = [], []
+    for done, image in enumerate(images, 1):
+        try:
+            pixels = preprocess(image, network.manifest.input)
+        except UsageError as e:
+            failed.append((image, str(e)))
+            sys.stderr.write(f"error: {e}\n")
+            continue
+        found.append((image, network(pixels, top=top)))
+        progress("images", done, len(images))
+    return found, failed
+
+
+def _rows(prediction: "Prediction") -> list[list[str]]:
+    return [[label, f"{probability:.4f}"] for label, probability in prediction.top]
+
+
+def _as_dict(image: Path, prediction: "Prediction") -> dict[str, Any]:
+    top = [{"label": label, "probability": probability} for label, probability in prediction.top]
+    return {"image": str(image), "label": prediction.label, "probability": prediction.probability, "top": top}
+
+
+def _verdict(found: list[tuple[Path, "Prediction"]]) -> str:
+    if len(found) == 1:
+        return f"{found[0][1].label} ({found[0][1].probability:.1%})"
+    return f"{len(found)} images classified"
