@@ -1,13 +1,14 @@
-"""The exact interval of a paired difference when flips are few: no normal approximation, every outcome counted.
+"""The exact interval of a paired difference when flips are few: every outcome is counted.
 
-With the notation of :mod:`edgecv.evaluate.statistics`. The limits invert an unconditional test: an assumed drop ``d`` is
-rejected when outcomes as extreme as the observed one have a probability below the level for *every* plausible rate of
-helpful flips. Outcomes are ordered by Tango's score, probabilities are those of the trinomial distribution.
+With the notation of :mod:`edgecv.evaluate.statistics`. The limits invert an unconditional test: an assumed
+drop ``d`` is rejected when outcomes as extreme as the observed one have a probability below the level for
+*every* plausible rate of helpful flips. Outcomes are ordered by Tango's score, probabilities are those of the
+trinomial distribution.
 
 Source:
     K. Sidik, Statistics in Medicine 22 (2003) 265-278 (exact unconditional test of paired non-inferiority);
-    R. Berger, D. Boos, J. Am. Stat. Assoc. 89 (1994) 1012-1016 (a nuisance parameter limited to its own interval, whose
-    error is added to the p-value).
+    R. Berger, D. Boos, J. Am. Stat. Assoc. 89 (1994) 1012-1016 (a nuisance parameter limited to its own
+    interval, whose error is added to the p-value).
 """
 
 import math
@@ -26,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 
 @lru_cache(maxsize=4096)
 def exact_interval(b: int, c: int, n: int, level: float) -> tuple[float, float]:
-    """Return the exact two-sided interval of ``(b - c) / n``, in -1..1; ``(1 - level) / 2`` error on each side.
+    """Return the exact interval of ``(b - c) / n``, in -1..1, with ``(1 - level) / 2`` error on each side.
 
     Args:
         b: Harmful flips.
@@ -60,7 +61,7 @@ def upper_p_value(drop: float, b: int, c: int, n: int) -> float:
 
 
 def binomial_upper(count: int, n: int, error: float) -> float:
-    """Return the Clopper-Pearson upper limit: the rate at which ``count`` or fewer of ``n`` has probability ``error``."""
+    """Return Clopper and Pearson's upper limit: at this rate, ``count`` or fewer have probability ``error``."""
     if count >= n:
         return 1.0
     low, high = count / n, 1.0

@@ -1,8 +1,8 @@
 """Intervals and tests for accuracies and for the paired difference of two models on the same images.
 
-Notation: of ``n`` images, ``b`` were right before and wrong now (harmful flips), ``c`` the other way round (helpful
-flips). The drop is ``(b - c) / n``, between -1 and 1. Counts alone decide, so everything here is plain arithmetic;
-the exact method for tiny counts is in :mod:`edgecv.evaluate.exact`.
+Notation: of ``n`` images, ``b`` were right before and wrong now (harmful flips), ``c`` the other way round
+(helpful flips). The drop is ``(b - c) / n``, between -1 and 1. Counts alone decide, so everything here is
+plain arithmetic; the exact method for tiny counts is in :mod:`edgecv.evaluate.exact`.
 """
 
 import math
@@ -17,8 +17,8 @@ LEVEL = 0.95
 TINY_COUNT = 20
 """Up to this many flips (b + c) the exact unconditional interval is used, above it Tango's.
 
-Tango's limits rest on a normal approximation. With few flips its lower limit is too high: one harmful flip on 20 images
-puts it at 0.9 points, though a model with half a point of true drop does that one time in ten.
+Tango's limits rest on a normal approximation. With few flips its lower limit is too high: one harmful flip on
+20 images puts it at 0.9 points, though a model with half a point of true drop does that one time in ten.
 """
 
 _POWER = 0.80  # of images_needed: the customary power of sample-size formulas
@@ -79,8 +79,9 @@ def paired_difference(b: int, c: int, n: int, level: float = LEVEL) -> Differenc
 def tango_interval(b: int, c: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     """Return Tango's score interval of the paired difference ``(b - c) / n``, in -1..1.
 
-    The limits are the differences at which the score statistic (:func:`tango_score`) equals minus and plus the normal
-    quantile; it falls monotonically with the difference, so halving an interval finds them whatever the counts.
+    The limits are the differences at which the score statistic (:func:`tango_score`) equals minus and plus
+    the normal quantile; it falls monotonically with the difference, so halving an interval finds them
+    whatever the counts.
 
     Source:
         T. Tango, Statistics in Medicine 17 (1998) 891-908, equations 23 to 29.
@@ -119,9 +120,7 @@ def mcnemar_p(b: int, c: int) -> float:
     0.0703125
     """
     flips = b + c
-    logs = [
-        math.lgamma(flips + 1) - math.lgamma(k + 1) - math.lgamma(flips - k + 1) for k in range(min(b, c) + 1)
-    ]
+    logs = [math.lgamma(flips + 1) - math.lgamma(k + 1) - math.lgamma(flips - k + 1) for k in range(min(b, c) + 1)]
     tail = math.fsum(math.exp(x - flips * math.log(2)) for x in logs)
     return min(1.0, round(2 * tail, 12))
 
@@ -141,11 +140,11 @@ def decide(difference: Difference, max_drop: float) -> str:
 def images_needed(b: int, c: int, n: int, max_drop: float, level: float = LEVEL) -> int:
     """Return how many images would decide with 80 % probability if flips go on at the observed rates.
 
-    ``N = ((z_a sqrt(V0) + z_b sqrt(V1)) / distance)^2`` with ``V0 = 2 q + m (1 - m)`` the variance of one image when the
-    drop equals the margin ``m`` (``q`` as in :func:`tango_score`), ``V1 = (b + c) / n - drop^2`` the observed one,
-    ``z_a`` the quantile of the interval, ``z_b`` that of the power, and ``distance`` that of the drop from the margin.
-    A drop nearer to the margin than a quarter of it (or 0.05 points) is planned for as if it were that far: closer
-    to the margin no number of images decides.
+    ``N = ((z_a sqrt(V0) + z_b sqrt(V1)) / distance)^2`` with ``V0 = 2 q + m (1 - m)`` the variance of one
+    image when the drop equals the margin ``m`` (``q`` as in :func:`tango_score`), ``V1 = (b + c) / n -
+    drop^2`` the observed one, ``z_a`` the quantile of the interval, ``z_b`` that of the power, and
+    ``distance`` that of the drop from the margin. A drop nearer to the margin than a quarter of it (or 0.05
+    points) is planned for as if it were that far: closer to the margin no number of images decides.
 
     Args:
         b: Harmful flips seen.
@@ -162,27 +161,21 @@ def images_needed(b: int, c: int, n: int, max_drop: float, level: float = LEVEL)
     """
     _check_counts(b, c, n)
     rate_b, rate_c = b / max(n, 1), c / max(n, 1)
-    if (
-        max_drop <= 0 and b + c == 0
-    ):  # no variance to plan with; half a flip each way is the customary stand-in
+    if max_drop <= 0 and b + c == 0:  # no variance to plan with; half a flip each way is the customary stand-in
         rate_b = rate_c = 0.5 / (n + 1)
     drop = rate_b - rate_c
     null = 2 * _restricted_rate(max_drop, rate_b, rate_c, 1) + max_drop * (1 - max_drop)
     observed = rate_b + rate_c - drop * drop
     distance = max(abs(max_drop - drop), max_drop / 4, 0.0005)
-    root = _z(level) * math.sqrt(max(null, 0.0)) + NormalDist().inv_cdf(_POWER) * math.sqrt(
-        max(observed, 0.0)
-    )
+    root = _z(level) * math.sqrt(max(null, 0.0)) + NormalDist().inv_cdf(_POWER) * math.sqrt(max(observed, 0.0))
     return max(math.ceil((root / distance) ** 2), n + 1)
 
 
 def _restricted_rate(d: float, b: float, c: float, n: float) -> float:
     linear = -b - c + (2 * n - b + c) * d
     root = math.sqrt(max(linear * linear + 8 * n * c * d * (1 - d), 0.0))
-    if linear > 0:  # the same root without cancellation
-        rate = 2 * c * d * (1 - d) / (root + linear)
-    else:
-        rate = (root - linear) / (4 * n)
+    # Two forms of one root; the first has no cancellation where the sign of ``linear`` would cause it.
+    rate = 2 * c * d * (1 - d) / (root + linear) if linear > 0 else (root - linear) / (4 * n)
     return max(rate, 0.0, -d)
 
 

@@ -29,9 +29,7 @@ def test_p_value_equals_a_plain_enumeration_of_every_outcome() -> None:
 
 
 @pytest.mark.parametrize(("n", "harmful", "helpful"), [(30, 0.05, 0.0), (60, 0.03, 0.02)])
-def test_each_limit_misses_the_truth_in_at_most_two_and_a_half_percent(
-    n: int, harmful: float, helpful: float
-) -> None:
+def test_each_limit_misses_the_truth_in_at_most_two_and_a_half_percent(n: int, harmful: float, helpful: float) -> None:
     table = multinomial(n, [harmful, helpful, 1 - harmful - helpful])
     above = below = 0.0
     for b in range(12):

@@ -68,9 +68,7 @@ def test_intervals_are_mirrored_when_the_models_change_places() -> None:
         assert (one.lower, one.upper) == pytest.approx((-other.upper, -other.lower), abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("b", "c", "n"), [(1, 0, 1), (0, 1, 1), (3, 0, 3), (60, 0, 60), (0, 60, 60), (30, 30, 60)]
-)
+@pytest.mark.parametrize(("b", "c", "n"), [(1, 0, 1), (0, 1, 1), (3, 0, 3), (60, 0, 60), (0, 60, 60), (30, 30, 60)])
 def test_limits_stay_within_minus_one_and_one_and_around_the_drop(b: int, c: int, n: int) -> None:
     d = paired_difference(b, c, n)
     assert -1 <= d.lower <= d.drop <= d.upper <= 1
@@ -128,11 +126,9 @@ def test_half_width_is_that_of_the_flip_rate() -> None:
     )  # a score interval is a little wider than the plain one
 
 
-# 24 false passes in a thousand are expected; without exact limits or with a 90 % interval it would be over 40.
+# 24 false passes in a thousand are expected; without exact limits or with a 90 % interval over 40.
 @pytest.mark.parametrize(("n", "margin", "helpful"), [(400, 0.01, 0.0), (2000, 0.005, 0.01)])
-def test_a_drop_equal_to_the_margin_passes_in_at_most_five_percent(
-    n: int, margin: float, helpful: float
-) -> None:
+def test_a_drop_equal_to_the_margin_passes_in_at_most_five_percent(n: int, margin: float, helpful: float) -> None:
     rng = np.random.default_rng(7)
     harmful = helpful + margin
     draws = rng.multinomial(n, [harmful, helpful, 1 - harmful - helpful], size=8_000)[:, :2]
@@ -144,12 +140,8 @@ def test_a_drop_equal_to_the_margin_passes_in_at_most_five_percent(
     assert false_fail <= 0.035
 
 
-@pytest.mark.parametrize(
-    ("b", "c", "n", "margin"), [(0, 0, 400, 0.005), (3, 3, 400, 0.01), (12, 2, 400, 0.01)]
-)
-def test_images_needed_decides_in_most_cases_at_the_observed_rates(
-    b: int, c: int, n: int, margin: float
-) -> None:
+@pytest.mark.parametrize(("b", "c", "n", "margin"), [(0, 0, 400, 0.005), (3, 3, 400, 0.01), (12, 2, 400, 0.01)])
+def test_images_needed_decides_in_most_cases_at_the_observed_rates(b: int, c: int, n: int, margin: float) -> None:
     needed = images_needed(b, c, n, margin)
     assert needed > n
     rng = np.random.default_rng(3)
