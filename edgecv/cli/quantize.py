@@ -59,8 +59,8 @@ def quantize(
         result,
         as_json=as_json,
         quiet=quiet,
-        notes=[f"model: {result['source']}", *_notes(result)],
-        verdict=_verdict(result),
+        notes=[f"model: {result['source']}", *quantize_notes(result)],
+        verdict=quantize_verdict(result),
         artifact=Path(result["artifact"]),
         next_command="edgecv verify --data DIR --max-drop 1",
     )
@@ -69,10 +69,20 @@ def quantize(
         raise typer.Exit(4)
 
 
-def _notes(result: dict[str, Any]) -> list[str]:
+def quantize_notes(result: dict[str, Any]) -> list[str]:
+    """Return size, int8 coverage, agreement and time of a quantize report as lines."""
     before, after = result["bytes_before"], result["bytes_after"]
     notes = [f"size: {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB ({before / after:.1f}x smaller)"]
-    notes += result["quantization"].get("notes", [])
+    summary = result["quantization"]
+    if coverage := summary.get("coverage"):
+        convs, products = (
+            (coverage[f"{k}_int8"], coverage[f"{k}_int8"] + coverage[f"{k}_float"]) for k in ("conv", "matmul")
+        )
+        notes.append(
+            f"int8 in ONNX Runtime: {convs[0]} of {convs[1]} convolutions, "
+            f"{products[0]} of {products[1]} matrix products"
+        )
+    notes += summary.get("notes", [])
     if parity := result["parity"]:
         where = "" if parity["judged"] else " (the calibration images: a smoke test, not a verdict)"
         notes.append(f"agreement: {parity['agreement']:.2%} of {parity['n']} images{where}")
@@ -81,14 +91,17 @@ def _notes(result: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _verdict(result: dict[str, Any]) -> str:
+def quantize_verdict(result: dict[str, Any]) -> str:
+    """Return the one line that says whether to trust the quantized model."""
     parity = result["parity"]
     if not parity or not parity["judged"]:
         return "not judged: add --eval-data DIR (labelled images, none of them used to calibrate)"
-    low, high = parity["drop_interval"]
-    text = (
-        f"{parity['verdict']}: top-1 drop {parity['drop_points']:.2f} points [{low:.2f}, {high:.2f}], n = {parity['n']}"
-    )
-    if parity["verdict"] == "undecided":
+    text = str(parity["verdict"])
+    if parity["drop_interval"] is not None:
+        low, high = parity["drop_interval"]
+        text += f": top-1 drop {parity['drop_points']:.2f} points [{low:.2f}, {high:.2f}], n = {parity['n']}"
+    else:
+        text += f": {parity['n']} images without labels show agreement only"
+    if parity["verdict"] == "undecided" and parity["images_needed"]:
         text += f"; about {parity['images_needed']} images would decide"
     return text

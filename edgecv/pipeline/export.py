@@ -55,10 +55,7 @@ def export_model(request: ExportRequest, progress: Progress = no_progress) -> di
         GateFailedError: The ONNX model does not answer like the original; no file is written.
     """
     _check_options(request)
-    if request.model.endswith(".onnx"):
-        report = _adopt(request)
-    else:
-        report = _export(request, progress)
+    report = _adopt(request) if request.model.endswith(".onnx") else _export(request, progress)
     workspace.set_current_model(Path(report["artifact"]))
     return report
 
@@ -77,9 +74,7 @@ def check_images(data: Path | None) -> list[Path]:
 
     if data is None:
         return sample_photographs()
-    samples = open_dataset(data).samples
-    step = max(1, len(samples) // MAX_CHECK_IMAGES)
-    return [s.path for s in samples[::step][:MAX_CHECK_IMAGES]]
+    return [path for path, _ in open_dataset(data).limited(MAX_CHECK_IMAGES).samples]
 
 
 def _check_options(request: ExportRequest) -> None:
@@ -170,7 +165,8 @@ def _target_limits(request: ExportRequest) -> tuple[int, int | None]:
     max_opset, max_ir = limits_of(profile.onnxruntime)
     if request.opset and request.opset > max_opset:
         raise UsageError(
-            f"--opset {request.opset} is above what '{profile.name}' reads (ONNX Runtime {profile.onnxruntime}: {max_opset})."
+            f"--opset {request.opset} is above what '{profile.name}' reads: ONNX Runtime {profile.onnxruntime}, "
+            f"opset {max_opset}."
         )
     return request.opset or min(DEFAULT_OPSET, max_opset), max_ir
 

@@ -39,14 +39,16 @@ class QuantizeRequest:
 
     model: Path | None
     mode: str
-    data: Path | None = None
+    data: "Path | Dataset | None" = None
     images: int = DEFAULT_CALIBRATION_IMAGES
     method: str = "mse"
     exclude: tuple[str, ...] = ()
     output: Path | None = None
-    eval_data: Path | None = None
+    eval_data: "Path | Dataset | None" = None
     max_drop: float | None = None
     bench: bool = True
+    provider: str = "cpu"
+    preset: str = "rapid"
     threads: str = "auto"
     force: bool = False
     seed: int = 0
@@ -90,13 +92,13 @@ def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -
         "mode": request.mode,
         "bytes_before": source.stat().st_size,
         "bytes_after": output.stat().st_size,
-        "quantization": quantized.summary,
+        "quantization": dict(quantized.summary),
         "parity": parity,
         "latency": _time(request, source, output, progress) if request.bench else None,
         "host": host_facts(
             threads=usable_cores() if request.threads == "auto" else int(request.threads),
             seed=request.seed,
-            n=len(dataset.samples) if dataset else 0,
+            n=len(dataset) if dataset else 0,
         ),
     }
 
@@ -121,7 +123,8 @@ def _calibration_set(request: QuantizeRequest, manifest: Manifest) -> "Dataset |
 
     if request.data is None or request.mode != "int8":
         return None
-    return draw_calibration(open_dataset(request.data), request.images, seed=request.seed)
+    dataset = open_dataset(request.data) if isinstance(request.data, Path) else request.data
+    return draw_calibration(dataset, min(request.images, len(dataset)), seed=request.seed)
 
 
 def _run_mode(
@@ -137,6 +140,7 @@ def _run_mode(
             input_batches(dataset, manifest),
             method=request.method,
             exclude=request.exclude,
+            n_images=len(dataset),
             progress=progress,
         )
     if request.mode == "dynamic":
@@ -171,8 +175,8 @@ def _derive(
     dataset: "Dataset | None",
 ) -> Manifest:
     tools = {"edgecv": edgecv.__version__} | package_versions("onnxruntime", "onnxruntime-gpu", "onnx", "onnx-ir")
-    settings = {"mode": request.mode, "seed": request.seed, **quantized.settings}
-    images = () if dataset is None else tuple(sorted(sha256_file(s.path) for s in dataset.samples))
+    settings = {"mode": request.mode, "seed": request.seed, **quantized.summary.get("settings", {})}
+    images = () if dataset is None else tuple(sorted(sha256_file(path) for path, _ in dataset.samples))
     derived = replace(
         manifest,
         made_from={"file": source.name, "sha256": sha256_file(source)},
@@ -194,10 +198,10 @@ def _judge(
     from edgecv.data.folder import open_dataset
     from edgecv.evaluate.parity import verify_models
 
-    if request.eval_data is not None:
+    if isinstance(request.eval_data, Path):
         judged = open_dataset(request.eval_data, manifest.output.labels, manifest.output.label_ids)
-    elif dataset is not None:
-        judged = dataset
+    elif request.eval_data is not None or dataset is not None:
+        judged = request.eval_data or dataset
     else:
         return None
     report: ParityReport = verify_models(
@@ -221,11 +225,20 @@ def _failure(parity: dict[str, Any], output: Path) -> str:
     low, high = parity["drop_interval"]
     return (
         f"'{output}' was not written: top-1 drops by {parity['drop_points']:.2f} points [{low:.2f}, {high:.2f}] on "
-        f"{parity['n']} images, over the limit of {parity['max_drop']}; raise --max-drop, or leave layers float with --exclude."
+        f"{parity['n']} images, over the limit of {parity['max_drop']}; raise --max-drop, or leave layers float "
+        "with --exclude."
     )
 
 
 def _time(request: QuantizeRequest, source: Path, output: Path, progress: Progress) -> dict[str, Any]:
     from edgecv.benchmark import compare_latency
 
-    return asdict(compare_latency([source, output], threads=request.threads, seed=request.seed, progress=progress))
+    report = compare_latency(
+        [source, output],
+        provider=request.provider,
+        threads=request.threads,
+        preset=request.preset,
+        seed=request.seed,
+        progress=progress,
+    )
+    return report.to_dict()
