@@ -1,8 +1,9 @@
 """Batches of preprocessed images, decoded in threads ahead of use; memory does not grow with the data set."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +41,10 @@ def iter_batches(
     workers: int | None = None,
     limit: int | None = None,
     on_error: str = "raise",
+    read: Callable[[Path, InputSpec], npt.NDArray[np.uint8]] | None = None,
     progress: Progress = no_progress,
     label: str = "images",
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield the data set in order, ``batch_size`` images at a time, decoded by ``runtime.preprocess``.
 
     Args:
@@ -53,6 +55,7 @@ def iter_batches(
         limit: Take this many images only, evenly spaced over the data set (``Batch.indices`` stay those of the
             whole data set).
         on_error: ``raise``, or ``skip`` to leave broken images out: their positions are then in no batch.
+        read: Makes the pixels of one file, any shape; ``runtime.preprocess.preprocess`` when None.
         progress: Told after each batch.
         label: What ``progress`` calls the work.
 
@@ -67,7 +70,7 @@ def iter_batches(
     def load(index: int) -> npt.NDArray[np.uint8] | UsageError:
         path = dataset.samples[index][0]
         try:
-            return preprocess(path, spec)
+            return (read or preprocess)(path, spec)
         except UsageError as e:
             return e if str(path) in str(e) else UsageError(f"image '{path}': {e}")
 

@@ -54,10 +54,10 @@ class Model:
 
     def __init__(self, session: Session, size: tuple[int, int] | None = None) -> None:
         """Wrap an open session; use :meth:`load` unless you have one."""
-        self._manifest = _require_manifest(session)
+        self._manifest = require_manifest(session)
         self._spec = self._manifest.input
         self._size = _checked_size(self._spec, size, session.name)
-        self._output, self._batch = _check_graph(session, self._manifest)
+        self._output, self._batch = check_graph(session, self._manifest)
         self._session: Session | None = session
         self._labels = self._manifest.output.labels or None
         alone = any(n in PROVIDERS and not PROVIDERS[n].concurrent for n in session.providers)
@@ -174,7 +174,12 @@ class Model:
         return Prediction(*named[0], named)
 
 
-def _require_manifest(session: Session) -> Manifest:
+def require_manifest(session: Session) -> Manifest:
+    """Return the manifest inside an open model.
+
+    Raises:
+        UsageError: There is none; the message says how to adopt a foreign model.
+    """
     if session.manifest is None:
         raise UsageError(
             f"'{session.name}' has no edgecv manifest (metadata key '{KEY}'), so its preprocessing is not known; "
@@ -196,7 +201,7 @@ def _checked_size(spec: InputSpec, size: tuple[int, int] | None, name: str) -> t
     return size[0], size[1]
 
 
-def _check_graph(session: Session, manifest: Manifest) -> tuple[str, int]:
+def check_graph(session: Session, manifest: Manifest) -> tuple[str, int]:
     """Check that the graph takes and gives what the manifest says; return its output and fixed batch (0: any)."""
     name, spec = session.name, manifest.input
     inputs, outputs = session.session.get_inputs(), session.session.get_outputs()

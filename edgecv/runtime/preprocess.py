@@ -22,6 +22,7 @@ __all__ = [
     "decode_image",
     "preprocess",
     "resize_and_crop",
+    "resized_size",
     "to_model_input",
 ]
 
@@ -90,7 +91,7 @@ def resize_and_crop(image: Image.Image, spec: InputSpec, size: tuple[int, int] |
         ``resize``, ``center_crop``.
     """
     height, width = size or spec.input_size[1:]
-    resized = _resized_size((image.height, image.width), (height, width), spec)
+    resized = resized_size((image.height, image.width), (height, width), spec)
     if resized[0] * resized[1] > MAX_RESIZED_PIXELS:
         raise UsageError(
             f"a picture of {image.width}x{image.height} pixels is too long and thin: resized for a model "
@@ -126,7 +127,7 @@ def to_model_input(images: np.ndarray, spec: InputSpec) -> np.ndarray:
     return np.ascontiguousarray(images)
 
 
-def _resized_size(image: tuple[int, int], target: tuple[int, int], spec: InputSpec) -> tuple[int, int]:
+def resized_size(image: tuple[int, int], target: tuple[int, int], spec: InputSpec) -> tuple[int, int]:
     """Return (height, width) after the resize; ``image`` and ``target`` are (height, width) too."""
     # At least one pixel, here and below: timm itself fails where a side comes out as none.
     scaled = (max(1, math.floor(target[0] / spec.crop_pct)), max(1, math.floor(target[1] / spec.crop_pct)))
