@@ -42,8 +42,9 @@ def check_agreement(original: Run, rewritten: Run, pixels: np.ndarray, batch: in
     Raises:
         GateFailedError: See :func:`judge_outputs`.
     """
-    expected, got = zip(*((original(c), rewritten(c)) for c in _chunks(pixels, batch)), strict=True)
-    return judge_outputs(np.concatenate(expected), np.concatenate(got), batch, pixels.shape[1:3])
+    pairs = [(original(c), rewritten(c)) for c in _chunks(pixels, batch)]
+    expected, got = (np.concatenate(side)[: len(pixels)] for side in zip(*pairs, strict=True))
+    return judge_outputs(expected, got, batch, pixels.shape[1:3])
 
 
 def judge_outputs(expected: np.ndarray, got: np.ndarray, batch: int, size: tuple[int, ...]) -> BatchCheck:

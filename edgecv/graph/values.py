@@ -66,8 +66,9 @@ def make_node(
 
 
 def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
-    """Put ``new`` in the place of ``old``; the single output keeps its name, type and shape."""
+    """Put ``new`` in the place of ``old``; the single output keeps its name, type and shape, the node its name."""
     before, after = old.outputs[0], new.outputs[0]
+    new.name = old.name
     after.name, after.type, after.shape = before.name, before.type, before.shape
     graph.insert_before(old, new)
     ir.convenience.replace_all_uses_with(before, after, replace_graph_outputs=True)

@@ -154,7 +154,7 @@ def _record(manifest: Manifest, checks: tuple[BatchCheck, ...], attempt: Attempt
         "against": "pytorch",
         "n": checks[0].n,
         "batches": [c.batch for c in checks],
-        "sizes": sorted({c.size for c in checks}),
+        "sizes": [list(s) for s in sorted({c.size for c in checks})],
         "top1_agreement": min(c.top1_agreement for c in checks),
         "max_abs_diff": float(f"{max(c.max_abs_diff for c in checks):.3g}"),
     }

@@ -42,3 +42,22 @@ def test_a_spatial_mean_becomes_a_global_pool_with_the_same_answer(opset: int, k
 @pytest.mark.parametrize(("axes", "rank"), [([1], 4), ([1, 2], 4), ([1, 2, 3], 4), ([1, 2], 3)])
 def test_any_other_mean_stays(axes: list[int], rank: int) -> None:
     assert reduce_mean_to_global_pool(_model(axes, 1, rank=rank)) == 0
+
+
+def test_two_means_in_one_graph_become_two_pools_of_different_names() -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["x", "axes"], ["m"], "first"),
+            helper.make_node("Mul", ["x", "m"], ["s"], "scale"),
+            helper.make_node("ReduceMean", ["s", "axes"], ["y"], "second"),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 5, 7])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3, 1, 1])],
+        [numpy_helper.from_array(np.array([2, 3], np.int64), "axes")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
+    assert reduce_mean_to_global_pool(model) == 2
+    assert len({n.name for n in model.graph}) == 3
+    ort.InferenceSession(ir.to_proto(model).SerializeToString())
