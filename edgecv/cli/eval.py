@@ -1,0 +1,5 @@
+"""``edgecv eval``."""
+
+
+def evaluate() -> None:
+    """."""

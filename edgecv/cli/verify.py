@@ -1,0 +1,5 @@
+"""``edgecv verify``."""
+
+
+def verify() -> None:
+    """."""
