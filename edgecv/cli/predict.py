@@ -35,12 +35,10 @@ def predict(
     from edgecv.workspace import current_model
 
     path = model or current_model()
-    with (
-        Model.load(path, provider=provider, threads=threads) as network,
-        progress_bar(as_json=as_json, quiet=quiet) as p,
-    ):
-        found, failed = _classify(network, images, top, p)
+    with Model.load(path, provider=provider, threads=threads) as network:
         session = network.session
+        with progress_bar(as_json=as_json, quiet=quiet) as progress:
+            found, failed = _classify(network, images, top, progress)
     notes = [*session.notes, *([f"model: {path} (the current one)"] if model is None else [])]
     emit(
         {
@@ -54,7 +52,7 @@ def predict(
         | host_facts(threads=session.threads, n=len(found), seed=seed),
         as_json=as_json,
         quiet=quiet,
-        tables=[(str(image), ("label", "probability"), _rows(prediction)) for image, prediction in found],
+        tables=[("", ("image", "label", "probability"), _rows(found))] if found else [],
         notes=notes,
         verdict=_verdict(found),
         next_command="edgecv bench" if found else "",
@@ -83,8 +81,12 @@ def _classify(
     return found, failed
 
 
-def _rows(prediction: "Prediction") -> list[list[str]]:
-    return [[label, f"{probability:.4f}"] for label, probability in prediction.top]
+def _rows(found: list[tuple[Path, "Prediction"]]) -> list[list[str]]:
+    return [
+        ["" if rank else str(image), label, f"{probability:.4f}"]
+        for image, prediction in found
+        for rank, (label, probability) in enumerate(prediction.top)
+    ]
 
 
 def _as_dict(image: Path, prediction: "Prediction") -> dict[str, Any]:

@@ -12,7 +12,7 @@ _one_at_a_time = threading.RLock()
 
 _LOG_LINE = re.compile(r"^\S+ \S+ \[([VIWEF]):onnxruntime[^\]]*\] ?")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_STATUS = re.compile(r"(?:Exception during initialization: )?\[ONNXRuntimeError\] : \d+ : \w+ : ?")
+_STATUS = re.compile(r"Exception during initialization: |\[ONNXRuntimeError\] : \d+ : \w+ : ?")
 _PLACE = re.compile(r"\S+\.(?:cc|h|cpp|hpp):\d+ ")
 _SIGNATURE = re.compile(r"(?:[^()\n]*::)?\w+\((?:[^()]|\([^()]*\))*\)(?: const)? ?|[A-Z]\w*[a-z][A-Z]\w* ")
 
@@ -68,7 +68,7 @@ def cause(text: str) -> str:
     """
     for pattern, sentence in _CAUSES:
         if match := pattern.search(text):
-            return sentence.format(*match.groups())
+            return sentence.format(match[1].strip())
     for line in text.splitlines():
         logged = _LOG_LINE.match(line)
         if logged and logged[1] in "EF" and (message := plain_message(line[logged.end() :])):

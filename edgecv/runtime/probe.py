@@ -111,7 +111,9 @@ def probe_model() -> bytes:
         + _field(11, _value(b"x", (1, 3, 8, 8)))
         + _field(12, _value(b"y", (1, 4, 8, 8)))
     )
-    return _number(1, 8) + _field(7, graph) + _field(8, _number(2, 13))  # IR version 8, opset 13: read since 2021
+    return (
+        _number(1, 8) + _field(7, graph) + _field(8, _field(1, b"") + _number(2, 13))
+    )  # IR version 8, opset 13: read since 2021
 
 
 def _value(name: bytes, shape: Sequence[int]) -> bytes:

@@ -145,7 +145,8 @@ def check_installed(ort: Any, name: str) -> None:
     known = ", ".join(n for n, p in PROVIDERS.items() if p.ort_name in available)
     needs = f" (it needs {provider.needs})" if provider.needs else ""
     raise EnvironmentRefusedError(
-        f"provider '{name}' is not in the installed {installed}, which has: {known}; get it with: {install_line(name, owners)}{needs}."
+        f"provider '{name}' is not in the installed {installed}, which has: {known}; "
+        f"get it with: {install_line(name, owners)}{needs}."
     )
 
 

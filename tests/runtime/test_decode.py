@@ -34,9 +34,7 @@ def close_to(image: Image.Image, expected: np.ndarray, tolerance: int = 0) -> bo
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP", "PPM", "TIFF", "WEBP"])
 def test_lossless_formats_give_the_pixels_back(file_format: str) -> None:
-    data = encoded(
-        Image.fromarray(QUADRANTS), file_format, **({"lossless": True} if file_format == "WEBP" else {})
-    )
+    data = encoded(Image.fromarray(QUADRANTS), file_format, **({"lossless": True} if file_format == "WEBP" else {}))
     image = decode_image(data)
     assert image.mode == "RGB"
     assert close_to(image, QUADRANTS)
@@ -48,16 +46,12 @@ def test_exif_orientation_is_applied_once(file_format: str, orientation: int) ->
     stored = Image.fromarray(QUADRANTS)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = (
-        {"lossless": True} if file_format == "WEBP" else {"quality": 95} if file_format == "JPEG" else {}
-    )
+    options = {"lossless": True} if file_format == "WEBP" else {"quality": 95} if file_format == "JPEG" else {}
     data = encoded(stored, file_format, exif=exif, **options)
     tagged = Image.open(BytesIO(data))
     expected = np.asarray(ImageOps.exif_transpose(tagged).convert("RGB"))
     assert close_to(decode_image(data), expected)
-    assert close_to(
-        decode_image(Image.open(BytesIO(data))), expected
-    )  # as a PIL image the same as from a file
+    assert close_to(decode_image(Image.open(BytesIO(data))), expected)  # as a PIL image the same as from a file
     assert expected.shape[:2] == ((24, 16) if orientation >= 5 else (16, 24))
 
 
@@ -100,12 +94,7 @@ def png(header: bytes, rows: bytes) -> bytes:
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
@@ -195,9 +184,7 @@ def test_fifo_folder_missing_and_empty_do_not_hang(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(8_001, 8_000), (10_000, 10_000), (60_000, 60_000)])
-def test_huge_header_is_refused_before_decoding(
-    width: int, height: int, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_huge_header_is_refused_before_decoding(width: int, height: int, recwarn: pytest.WarningsRecorder) -> None:
     data = png(struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"\0" * 100)
     with pytest.raises(UsageError, match="limit of 64000000"):
         decode_image(data)

@@ -80,9 +80,7 @@ def test_bytes_equal_timm_on_every_photograph(name: str, size: tuple[int, int]) 
 @settings(max_examples=150, deadline=None)
 @given(
     image=st.tuples(st.integers(1, 200), st.integers(1, 200)),
-    size=st.one_of(
-        st.integers(1, 128).map(lambda s: (s, s)), st.tuples(st.integers(1, 128), st.integers(1, 128))
-    ),
+    size=st.one_of(st.integers(1, 128).map(lambda s: (s, s)), st.tuples(st.integers(1, 128), st.integers(1, 128))),
     crop_pct=st.floats(0.3, 1.6),
     crop_mode=st.sampled_from(CROP_MODES),
     interpolation=st.sampled_from(INTERPOLATIONS),
@@ -173,6 +171,4 @@ def test_float_input_equals_torchvisions_bit_for_bit() -> None:
 
 def test_uint8_nchw_is_transposed() -> None:
     images = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
-    np.testing.assert_array_equal(
-        to_model_input(images, replace(SPEC, layout="NCHW")), images.transpose(0, 3, 1, 2)
-    )
+    np.testing.assert_array_equal(to_model_input(images, replace(SPEC, layout="NCHW")), images.transpose(0, 3, 1, 2))
