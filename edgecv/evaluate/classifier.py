@@ -95,8 +95,8 @@ def open_classifier(path: Path, provider: str = "cpu", threads: int | str = "aut
     """
     session = open_session(path, provider=provider, threads=threads)
     manifest = require_manifest(session)
-    _, batch = check_graph(session, manifest)
-    width = session.session.get_outputs()[0].shape[-1]
+    output, batch = check_graph(session, manifest)
+    width = next(o.shape[1] for o in session.session.get_outputs() if o.name == output)
     classes = len(manifest.output.labels) or (width if isinstance(width, int) else 0)
     return Classifier(path, sha256_file(path), session, manifest, classes, batch)
 

@@ -61,7 +61,9 @@ def wilson_interval(successes: int, n: int, level: float = LEVEL) -> tuple[float
     centre = share + z2 / (2 * n)
     half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n)
     scale = 1 + z2 / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # At the ends the limit is 0 or 1 exactly, but for rounding.
+    lower = 0.0 if successes == 0 else max(0.0, (centre - half) / scale)
+    return lower, 1.0 if successes == n else min(1.0, (centre + half) / scale)
 
 
 def paired_difference(b: int, c: int, n: int, level: float = LEVEL) -> Difference:

@@ -1,0 +1,94 @@
+"""Parity: may this model take the place of that one? A verdict with its uncertainty, on the same images."""
+
+from pathlib import Path
+
+from edgecv.data.dataset import Dataset
+from edgecv.data.folder import open_dataset
+from edgecv.errors import UsageError
+from edgecv.evaluate.classifier import Classifier, iter_for_models, open_classifier, open_labelled
+from edgecv.evaluate.leak import check_leak
+from edgecv.evaluate.tally import Tally
+from edgecv.evaluate.verdict import ParityReport, build_report
+from edgecv.progress import Progress, no_progress
+from edgecv.runtime.host import host_facts
+
+
+def verify_models(
+    reference: Path,
+    candidate: Path,
+    data: Path | Dataset,
+    *,
+    max_drop: float | None = None,
+    provider: str = "cpu",
+    threads: int | str = "auto",
+    batch_size: int = 8,
+    limit: int | None = None,
+    allow_leak: bool = False,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> ParityReport:
+    """Run both models on the same images and judge the candidate against the reference.
+
+    Each model gets the preprocessing of its own manifest. Images are streamed; memory does not grow with their number.
+
+    Args:
+        reference: ONNX file with a manifest, taken as the truth.
+        candidate: ONNX file with a manifest.
+        data: Images; a path is opened with the reference's labels.
+        max_drop: The largest acceptable drop of top-1 accuracy, in percentage points; None takes
+            :data:`~edgecv.evaluate.verdict.DEFAULT_MAX_DROP_POINTS`, and the report says so.
+        provider: For both models.
+        threads: Intra-op threads of each.
+        batch_size: Images a run.
+        limit: Use this many images, evenly spaced over the data.
+        allow_leak: Judge on calibration images nevertheless; the report says so.
+        seed: Recorded; nothing here is random.
+        progress: Told after each batch.
+
+    Raises:
+        UsageError: Models without a manifest, with different classes, broken images, unknown class folders, or
+            calibration images among the data.
+        EnvironmentRefusedError: The provider does not start.
+    """
+    models = open_classifier(reference, provider, threads), open_classifier(candidate, provider, threads)
+    check_same_classes(*models)
+    named = models[0] if models[0].manifest.output.labels else models[1]
+    dataset, notes = _open(data, named)
+    dataset = dataset.limited(limit)
+    leak = check_leak(dataset, [m.manifest for m in models], allow=allow_leak, progress=progress)
+    tally = Tally()
+    for batches in iter_for_models(dataset, models, batch_size, progress=progress):
+        scores = models[0].scores(batches[0].images), models[1].scores(batches[1].images)
+        tally.add(models, scores, batches[0].labels, batches[0].indices)
+    for model in models:
+        notes += model.session.notes
+    if models[0].sha256 == models[1].sha256:
+        notes.append("both files have the same bytes: this compares a model with itself")
+    facts = host_facts(threads=models[0].session.threads, n=tally.images, seed=seed)
+    return build_report(tally, models, named, dataset, max_drop=max_drop, leak=leak, notes=notes, host=facts)
+
+
+def check_same_classes(reference: Classifier, candidate: Classifier) -> None:
+    """Raise UsageError when two models do not answer the same question."""
+    if reference.classes and candidate.classes and reference.classes != candidate.classes:
+        raise UsageError(
+            f"'{reference.path}' has {reference.classes} classes and '{candidate.path}' {candidate.classes}; only "
+            "models of the same classes can be compared."
+        )
+    ours, theirs = reference.manifest.output.labels, candidate.manifest.output.labels
+    if ours and theirs and ours != theirs:
+        i = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+        raise UsageError(
+            f"the models name their classes differently: number {i} is '{ours[i]}' in '{reference.path}' and "
+            f"'{theirs[i]}' in '{candidate.path}'; export one of them again with the labels of the other."
+        )
+
+
+def _open(data: Path | Dataset, named: Classifier) -> tuple[Dataset, list[str]]:
+    if named.manifest.output.labels or isinstance(data, Dataset):
+        return open_labelled(data, named), []
+    try:
+        return open_labelled(data, named), []
+    except UsageError as e:
+        dataset = open_dataset(data)  # a real fault of the data comes up again here
+        return dataset, [f"agreement only: {e}"]

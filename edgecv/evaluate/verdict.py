@@ -1,0 +1,203 @@
+"""The report of a parity check: from counts to a verdict and the sentence that explains it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgecv.data.dataset import Dataset
+from edgecv.evaluate.classifier import Classifier
+from edgecv.evaluate.leak import Leak
+from edgecv.evaluate.statistics import LEVEL, Difference, decide, images_needed, paired_difference, wilson_interval
+from edgecv.evaluate.tally import MAX_FLIPS, Tally
+
+DEFAULT_MAX_DROP_POINTS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """What came out of comparing a candidate with its reference; :meth:`as_json` has the same names.
+
+    Attributes:
+        verdict: ``pass`` (the drop is at most ``max_drop_points`` with the interval's certainty), ``fail`` (it is
+            more), or ``undecided``.
+        reason: One sentence why.
+        n: Images compared.
+        agreement: Share of equal decisions, 0..1.
+        agreement_interval: Wilson's 95 % interval of it.
+        max_drop_points: The margin in percentage points.
+        default_margin: Nobody gave a margin, :data:`DEFAULT_MAX_DROP_POINTS` was used.
+        drop_points: ``(harmful - helpful) / n`` in percentage points; None without labels.
+        drop_interval: Its two-sided 95 % interval in points; None without labels.
+        interval_method: ``tango`` or ``exact`` (few flips); empty without labels.
+        mcnemar_p: Exact p-value of "no difference"; None without labels.
+        harmful: Right before, wrong now.
+        helpful: Wrong before, right now.
+        changed: Decisions that changed, whatever the label.
+        images_needed: How many images would decide at the observed rates; None when decided.
+        top1: Accuracies ``{"reference", "candidate"}``, 0..1; None without labels.
+        kl_mean: Mean Kullback-Leibler divergence of the candidate's probabilities from the reference's, in nats.
+        sqnr_db: Signal to noise of the raw outputs in dB; None when they are equal.
+        max_abs_diff: Largest difference of a raw output, in its own unit.
+        max_abs_diff_image: Where.
+        worst_class: The class that lost most images, ``{"label", "harmful", "helpful", "n"}``; None when none did.
+        flips: Changed decisions, at most :data:`MAX_FLIPS`, harmful first: ``{"image", "from", "to", "kind"}``.
+        not_finite: Images on which a model answered NaN or infinity: ``{"reference", "candidate"}``.
+        leak: Calibration images among those judged on, ``{"count", "first"}``; None when there are none.
+        reference: ``{"file", "sha256", "providers"}``.
+        candidate: The same.
+        notes: What else a reader should know.
+        host: Versions, machine, threads, n, seed.
+    """
+
+    verdict: str
+    reason: str
+    n: int
+    agreement: float
+    agreement_interval: tuple[float, float]
+    max_drop_points: float
+    default_margin: bool
+    drop_points: float | None
+    drop_interval: tuple[float, float] | None
+    interval_method: str
+    mcnemar_p: float | None
+    harmful: int
+    helpful: int
+    changed: int
+    images_needed: int | None
+    top1: dict[str, float] | None
+    kl_mean: float
+    sqnr_db: float | None
+    max_abs_diff: float
+    max_abs_diff_image: str
+    worst_class: dict[str, Any] | None
+    flips: list[dict[str, str]]
+    not_finite: dict[str, int]
+    leak: dict[str, Any] | None
+    reference: dict[str, Any]
+    candidate: dict[str, Any]
+    notes: list[str]
+    host: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as JSON-ready values."""
+        return asdict(self)
+
+
+def build_report(
+    tally: Tally,
+    models: tuple[Classifier, Classifier],
+    named: Classifier,
+    dataset: Dataset,
+    *,
+    max_drop: float | None,
+    leak: Leak | None,
+    notes: list[str],
+    host: dict[str, Any],
+) -> ParityReport:
+    """Judge a finished tally.
+
+    Args:
+        tally: Of all images.
+        models: Reference and candidate.
+        named: The one of them whose labels name the classes.
+        dataset: What the tally's indices point into.
+        max_drop: The margin in points; :data:`DEFAULT_MAX_DROP_POINTS` when None.
+        leak: From :func:`edgecv.evaluate.leak.check_leak`.
+        notes: Sentences for the reader.
+        host: Versions, machine, threads, n, seed.
+    """
+    margin = DEFAULT_MAX_DROP_POINTS if max_drop is None else max_drop
+    n, labelled = tally.images, dataset.labelled
+    difference = paired_difference(tally.harmful, tally.helpful, n) if labelled else None
+    verdict, reason, needed = _judge(tally, difference, margin)
+    return ParityReport(
+        verdict=verdict,
+        reason=reason,
+        n=n,
+        agreement=tally.same / n,
+        agreement_interval=wilson_interval(tally.same, n),
+        max_drop_points=margin,
+        default_margin=max_drop is None,
+        drop_points=100 * difference.drop if difference else None,
+        drop_interval=_points(difference) if difference else None,
+        interval_method=difference.method if difference else "",
+        mcnemar_p=difference.p_value if difference else None,
+        harmful=tally.harmful,
+        helpful=tally.helpful,
+        changed=n - tally.same,
+        images_needed=needed,
+        top1={"reference": tally.right_before / n, "candidate": tally.right_after / n} if labelled else None,
+        kl_mean=tally.kl_sum / max(tally.finite, 1),
+        sqnr_db=tally.sqnr_db,
+        max_abs_diff=tally.max_abs_diff,
+        max_abs_diff_image=_image(dataset, tally.max_abs_diff_index),
+        worst_class=_worst_class(tally, named),
+        flips=_flips(tally, named, dataset),
+        not_finite={"reference": tally.not_finite_reference, "candidate": tally.not_finite_candidate},
+        leak={"count": leak.count, "first": leak.first} if leak else None,
+        reference=_model(models[0]),
+        candidate=_model(models[1]),
+        notes=notes,
+        host=host,
+    )
+
+
+def _judge(tally: Tally, difference: Difference | None, margin: float) -> tuple[str, str, int | None]:
+    """Return verdict, reason and images needed."""
+    broken = {"reference": tally.not_finite_reference, "candidate": tally.not_finite_candidate}
+    if any(broken.values()):
+        where = " and ".join(f"{count} images of the {model}" for model, count in broken.items() if count)
+        return "fail", f"NaN or infinite outputs on {where}", None
+    n, changed = tally.images, tally.images - tally.same
+    if difference is None:
+        needed = images_needed(changed - changed // 2, changed // 2, n, margin / 100)
+        reason = f"without labels only agreement is known; about {needed} labelled images would decide"
+        return "undecided", reason, needed
+    verdict = decide(difference, margin / 100)
+    lower, upper = _points(difference)
+    limits = f"{LEVEL:.0%} interval {lower:+.2f} to {upper:+.2f} points"
+    if verdict == "pass":
+        return verdict, f"the drop is at most {margin:g} points ({limits})", None
+    if verdict == "fail":
+        return verdict, f"the drop is more than {margin:g} points ({limits})", None
+    needed = images_needed(tally.harmful, tally.helpful, n, margin / 100)
+    return verdict, f"{limits}, on both sides of {margin:g}; about {needed} images would decide", needed
+
+
+def _points(difference: Difference) -> tuple[float, float]:
+    return 100 * difference.lower, 100 * difference.upper
+
+
+def _model(model: Classifier) -> dict[str, Any]:
+    return {"file": str(model.path), "sha256": model.sha256, "providers": list(model.session.providers)}
+
+
+def _worst_class(tally: Tally, named: Classifier) -> dict[str, Any] | None:
+    worst = tally.worst_class()
+    if worst is None:
+        return None
+    label, harmful, helpful = worst
+    return {"label": _label(named, label), "harmful": harmful, "helpful": helpful, "n": tally.per_class[label]}
+
+
+def _flips(tally: Tally, named: Classifier, dataset: Dataset) -> list[dict[str, str]]:
+    flips = [flip for kind in ("harmful", "other", "helpful") for flip in tally.shown[kind]][:MAX_FLIPS]
+    return [
+        {
+            "image": _image(dataset, flip.index),
+            "from": _label(named, flip.before),
+            "to": _label(named, flip.after),
+            "kind": flip.kind,
+        }
+        for flip in flips
+    ]
+
+
+def _label(named: Classifier, index: int) -> str:
+    if index < 0:
+        return "not finite"
+    labels = named.manifest.output.labels
+    return labels[index] if index < len(labels) else str(index)
+
+
+def _image(dataset: Dataset, index: int) -> str:
+    return str(dataset.samples[index][0].relative_to(dataset.root)) if index >= 0 else ""
