@@ -163,7 +163,7 @@ def initialize_randomly(network: nn.Module, input_size: tuple[int, int, int], se
     """Make the seeded network of a constructor worth measuring: no branch is dead, no activation explodes.
 
     Norm layers that a constructor zeroes (timm's ResNets do, for training) are set to one, else whole branches fold
-    to constants on export; then BatchNorm takes its statistics from two batches of seeded noise.
+    to constants on export; then BatchNorm takes its statistics from seeded noise with the spectrum of photographs.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     with torch.no_grad():
@@ -180,10 +180,25 @@ def initialize_randomly(network: nn.Module, input_size: tuple[int, int, int], se
         norm.train()
     with torch.no_grad():
         for _ in range(2):
-            network(torch.randn((4, *input_size), generator=generator))
+            network(_natural_noise(4, input_size, generator))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()
+
+
+def _natural_noise(count: int, input_size: tuple[int, int, int], generator: torch.Generator) -> torch.Tensor:
+    """Return float32 ``(count, *input_size)``, equal power in every octave as in photographs (Field 1987, JOSA A 4:2379).
+
+    With white noise the statistics fit no photograph, and a deep network amplifies float32 rounding past any tolerance.
+    """
+    channels, height, width = input_size
+    total = torch.zeros((count, channels, height, width))
+    cells = 2
+    while cells <= min(height, width):
+        coarse = torch.randn((count, channels, cells, cells), generator=generator)
+        total += nn.functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+        cells *= 2
+    return total / total.std()
 
 
 def describe_file(path: Path, kind: str) -> dict[str, str]:
