@@ -1,5 +1,6 @@
 """The parent's end of one worker: start it, ask it, and turn whatever goes wrong there into one error here."""
 
+import contextlib
 import json
 import os
 import select
@@ -18,7 +19,7 @@ from edgecv.benchmark.plan import Candidate
 from edgecv.errors import EdgecvError, EnvironmentRefusedError, UsageError
 
 _MAX_ANSWER_BYTES = 32 << 20
-_MAX_STDERR_BYTES = 64 << 10
+_MAX_PRINTED_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,20 @@ class Child:
         """Start the process and wait until its first run is done."""
         self.candidate = candidate
         self._patience = patience or Patience()
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close())
+        self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close())
         self._unread = b""
+        # Answers have a pipe of their own: whatever a provider's library prints ends up in the temporary file.
+        self._answers, answers_end = os.pipe()
         spawned_ns = time.perf_counter_ns()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "edgecv.benchmark.worker", str(os.getpid())],
+            [sys.executable, "-P", "-m", "edgecv.benchmark.worker", str(os.getpid()), str(answers_end)],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
+            stdout=self._printed,
+            stderr=self._printed,
+            pass_fds=(answers_end,),
             start_new_session=True,  # the terminal's Ctrl-C reaches the parent only, which then kills us
         )
+        os.close(answers_end)
         try:
             self.facts = self._exchange({**job, "spawned_ns": spawned_ns}, self._patience.start_s)
         except BaseException:
@@ -86,12 +91,13 @@ class Child:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._stderr):
-            if stream is not None:
-                try:
-                    stream.close()
-                except OSError:
-                    continue  # unsent bytes to a dead process
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):  # unsent bytes to a dead process
+                self._process.stdin.close()
+        self._printed.close()
+        if self._answers >= 0:
+            os.close(self._answers)
+            self._answers = -1
 
     def __enter__(self) -> Self:
         return self
@@ -114,18 +120,17 @@ class Child:
         return answer
 
     def _read_line(self, timeout_s: float) -> bytes:
-        assert self._process.stdout is not None
         deadline = time.monotonic() + timeout_s
-        pieces, handle = [self._unread], self._process.stdout.fileno()
+        pieces = [self._unread]
         size = len(self._unread)
         while b"\n" not in pieces[-1]:
-            ready, _, _ = select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
+            ready, _, _ = select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 raise EnvironmentRefusedError(
                     f"{self.candidate.label} did not answer within {timeout_s:.0f} s and was ended; "
                     "the model may never finish a run, try it with a smaller --batch or another --provider."
                 )
-            piece = os.read(handle, 1 << 16)
+            piece = os.read(self._answers, 1 << 16)
             size += len(piece)
             if not piece or size > _MAX_ANSWER_BYTES:
                 raise self._died()
@@ -154,7 +159,7 @@ class Child:
         )
 
     def _last_words(self) -> str:
-        end = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, end - _MAX_STDERR_BYTES))
-        lines = [x.strip() for x in self._stderr.read().decode(errors="replace").splitlines() if x.strip()]
+        end = self._printed.seek(0, os.SEEK_END)
+        self._printed.seek(max(0, end - _MAX_PRINTED_BYTES))
+        lines = [x.strip() for x in self._printed.read().decode(errors="replace").splitlines() if x.strip()]
         return f", saying: {lines[-1][:200]}" if lines else ""

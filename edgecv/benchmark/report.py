@@ -151,7 +151,10 @@ def describe(results: Sequence[Result]) -> tuple[str, tuple[str, ...]]:
 
 def short_names(results: Sequence[Result]) -> list[str]:
     """Return a name per result that says only what differs between them, always beginning with the file."""
-    parts = [(Path(r.model).name, f"on {r.provider}", f"batch {r.batch}", f"{r.threads} threads") for r in results]
+    parts = [
+        (Path(r.model).name, f"on {r.provider}", f"batch {r.batch}", f"{r.threads} thread{'s' * (r.threads > 1)}")
+        for r in results
+    ]
     varying = [i for i in range(4) if i == 0 or len({p[i] for p in parts}) > 1]
     return [", ".join(p[i] for i in varying).replace(", on ", " on ") for p in parts]
 

@@ -190,7 +190,8 @@ def _resampled(n: int, seed: int) -> NDArray[np.intp]:
 
 
 def _block_length(n: int) -> int:
-    # Longer than the usual n^(1/3): rounds here are correlated at 0.3-0.5 when other work comes and goes.
+    # Longer than the usual n^(1/3): on a shared machine a process's turn medians were correlated at 0.2-0.5 from
+    # one round to the next (paired ratios at 0-0.2; self_comparison.py keeps the figures).
     return math.ceil(math.sqrt(n))
 
 
@@ -198,7 +199,7 @@ def _half_width(resampled: Floats, n: int, level: float) -> float:
     """Bootstrap standard error times Student's t with (blocks - 1) degrees of freedom.
 
     Plain percentile intervals over so few blocks missed the truth in 10-25 % of simulated runs (16-60 rounds,
-    correlation 0-0.5, heavy tails); this one in 2-6 %.
+    correlation 0-0.5, heavy tails); this one in 2-6 % (6.3 % at the worst).
     """
     blocks = n / _block_length(n)
     return float(np.std(resampled, ddof=1)) * math.sqrt(blocks / (blocks - 1)) * _student_t(level, blocks - 1)

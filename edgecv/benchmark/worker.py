@@ -1,7 +1,8 @@
 """The child process that times one candidate: ``python -m edgecv.benchmark.worker``, driven over its pipes.
 
-One JSON object a line. The first line on stdin is the job, every further one a command; each is answered by one
-line. Only this process loads the model, so memory, threads and provider are those of the model alone.
+One JSON object a line. The first line on stdin is the job, every further one a command; each is answered by one line
+on the file descriptor that the second argument names (the first is the parent's process id). Only this process loads
+the model, so memory, threads and provider are those of the model alone.
 """
 
 import time
@@ -34,7 +35,7 @@ class _Loaded:
 def main() -> None:
     """Read the job, load the model, then answer commands until stdin ends."""
     _die_with_parent()
-    commands, answers = _private_pipes()
+    commands, answers = sys.stdin.buffer, os.fdopen(int(sys.argv[2]), "wb")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it kills us
     job = json.loads(commands.readline() or b"{}")
     if not job:
@@ -204,15 +205,6 @@ def _involuntary_switches() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
-def _private_pipes() -> tuple[Any, Any]:
-    """Keep stdin and stdout for ourselves: whatever a provider's library prints goes to stderr."""
-    commands = os.fdopen(os.dup(0), "rb")
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
-    return commands, answers
-
-
 def _answer(answers: Any, content: Mapping[str, Any]) -> None:
     answers.write(json.dumps(content).encode() + b"\n")
     answers.flush()
@@ -226,7 +218,7 @@ def _die_with_parent() -> None:
 
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
-    if len(sys.argv) > 1 and os.getppid() != int(sys.argv[1]):
+    if os.getppid() != int(sys.argv[1]):
         os._exit(1)  # the parent was gone before we asked
 
 
