@@ -1,5 +1,7 @@
 """What a model must be before it can be quantized; one sentence for each way it is not."""
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx_ir as ir
 
@@ -50,7 +52,7 @@ def check_weights_finite(model: ir.Model) -> None:
                 )
 
 
-def check_excluded(model: ir.Model, exclude: tuple[str, ...]) -> None:
+def check_excluded(model: ir.Model, exclude: Collection[str]) -> None:
     """Raise UsageError when a name in ``exclude`` is not a node of the model; the nearest names are shown."""
     names = [node.name for node in model.graph if node.name]
     for name in exclude:

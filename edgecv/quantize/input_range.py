@@ -24,14 +24,14 @@ def input_ranges(model: ir.Model, tensors: Sequence[str], spec: InputSpec) -> di
     """
     if not tensors:
         return {}
-    black_and_white = _black_and_white(only_image_input(model), spec)
+    images = black_and_white(only_image_input(model), spec)
     ranges: dict[str, Range] = {}
-    for seen in stream_activations(model, tensors, lambda: iter([black_and_white])):
+    for seen in stream_activations(model, tensors, lambda: iter([images])):
         ranges[seen.name] = _union(ranges.get(seen.name), seen)
     return ranges
 
 
-def _black_and_white(feed: ir.Value, spec: InputSpec) -> np.ndarray:
+def black_and_white(feed: ir.Value, spec: InputSpec) -> np.ndarray:
     """Return one black and one white image, shape (2, …) and dtype of the graph input."""
     nchw = spec.layout == "NCHW"
     wanted = (3, *spec.input_size[1:]) if nchw else (*spec.input_size[1:], 3)

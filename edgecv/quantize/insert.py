@@ -99,7 +99,7 @@ def _quantize_layer(graph: ir.Graph, node: ir.Node, weight: QuantizedWeight, inp
         add_initializer(graph, f"{name}_scale", weight.scale),
         add_initializer(graph, f"{name}_zero_point", zeros),
     ]
-    _dequantize(graph, node, 1, stored, f"{name}_dequantized", axis=weight.axis)
+    dequantize_constant(graph, node, 1, stored, f"{name}_dequantized", axis=weight.axis)
     bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is None:
         return
@@ -109,7 +109,7 @@ def _quantize_layer(graph: ir.Graph, node: ir.Node, weight: QuantizedWeight, inp
         add_initializer(graph, f"{bias_name}_quantized", quantize_bias(bias, scale)),
         add_initializer(graph, f"{bias_name}_scale", scale),
     ]
-    _dequantize(graph, node, 2, stored, f"{bias_name}_dequantized", axis=0)
+    dequantize_constant(graph, node, 2, stored, f"{bias_name}_dequantized", axis=0)
 
 
 def _quantize_constants(graph: ir.Graph, node: ir.Node) -> None:
@@ -127,12 +127,16 @@ def _quantize_constants(graph: ir.Graph, node: ir.Node) -> None:
             add_initializer(graph, f"{value.name}_scale", np.array(abs(number) or 1.0, np.float32)),
             add_initializer(graph, f"{value.name}_zero_point", np.array(1 if negative or not number else 0, np.uint8)),
         ]
-        _dequantize(graph, node, index, stored, f"{value.name}_dequantized")
+        dequantize_constant(graph, node, index, stored, f"{value.name}_dequantized")
 
 
-def _dequantize(
+def dequantize_constant(
     graph: ir.Graph, node: ir.Node, index: int, stored: list[ir.Value], name: str, *, axis: int | None = None
 ) -> None:
+    """Let input ``index`` of ``node`` read ``stored`` (codes, scale and maybe zero point) through a DequantizeLinear.
+
+    ``axis`` is the dimension of the codes that the scale runs along; None when it is a single number.
+    """
     attributes = {} if axis is None else {"axis": axis}
     dequantize = make_node(
         "DequantizeLinear",

@@ -6,7 +6,7 @@ fuses, lets an int32 bias overflow in channels emptied by a folded BatchNormaliz
 that ONNX Runtime refuses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,7 @@ def quantize_static(
     batches: Batches,
     *,
     method: str = "mse",
-    exclude: tuple[str, ...] = (),
+    exclude: Collection[str] = (),
     bias_correction: bool = True,
     n_images: int = 0,
     progress: Progress = no_progress,
@@ -96,6 +96,11 @@ def quantize_static(
         correct_biases(prepared, placement, weights, seen.means)
     settings = {"method": method, "exclude": list(exclude), "bias_correction": bias_correction, "images": seen.images}
     return finish(prepared, placement, affines, weights, lines, settings)
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions of everything that has a say in a quantized file, for the manifest's stage."""
+    return package_versions("edgecv", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
 
 
 def prepare_float_model(model: ir.Model) -> tuple[ir.Model, list[str]]:
@@ -147,7 +152,7 @@ def finish(
         model,
         {
             "settings": {"format": "qdq", "weights": "int8 per channel", "activations": "uint8", **settings},
-            "tools": package_versions("edgecv", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu"),
+            "tools": tool_versions(),
             "prepared": prepared,
             "layers": len(placement.layers),
             "kept_float": dict(placement.kept_float),

@@ -1,0 +1,168 @@
+"""Half precision: weights and activations in float16, input and output as they were.
+
+The conversion itself is ONNX Runtime's (``onnxruntime.transformers.float16``), which clips what float16 cannot hold
+without a word; so what would overflow is found first and kept in float32.
+"""
+
+from collections.abc import Collection, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from edgecv.errors import UsageError
+from edgecv.graph.interface import only_image_input
+from edgecv.graph.opset import set_lowest_ir_version
+from edgecv.graph.values import constant_array
+from edgecv.manifest import Manifest
+from edgecv.progress import Progress, no_progress
+from edgecv.quantize.activations import Batches, stream_activations
+from edgecv.quantize.checks import check_excluded
+from edgecv.quantize.input_range import black_and_white
+from edgecv.quantize.sessions import open_graph
+from edgecv.quantize.static import QuantizedModel, prepare_float_model, tool_versions
+
+LARGEST = 65504.0
+"""Largest finite float16 (IEEE 754 binary16)."""
+
+_HEADROOM = 4.0  # other images may go this many times higher than the ones looked at
+
+_LOOK_AT_BATCHES = 4
+
+FLOAT32_OPS = ("Resize", "CumSum", "Range", "TopK", "NonMaxSuppression", "RoiAlign")
+"""Operators left in float32: they have no float16 kernel, or lose indices and sums in 11 bits of mantissa.
+
+ONNX Runtime's own converter adds ``DEFAULT_OP_BLOCK_LIST`` of its ``float16.py``.
+"""
+
+
+def convert_to_float16(
+    model: ir.Model,
+    manifest: Manifest,
+    batches: Batches | None = None,
+    *,
+    exclude: Collection[str] = (),
+    progress: Progress = no_progress,
+) -> QuantizedModel:
+    """Convert a float32 model to float16, but for what float16 cannot hold.
+
+    Args:
+        model: A float32 model with one image input, at any opset; not changed.
+        manifest: Its manifest.
+        batches: Images to look for overflow on and to compare with, as the graph takes them; the first four batches
+            are used. Without it: a black, a white and two noise images.
+        exclude: Names of nodes to keep in float32.
+        progress: See :mod:`edgecv.progress`.
+
+    Returns:
+        The model and a summary with ``settings``, ``tools``, ``prepared``, ``kept_float`` (node to reason) and
+        ``compared`` (``n`` images, ``agreement`` 0..1, ``sqnr_db``, ``max_abs_diff`` of the first output).
+
+    Raises:
+        UsageError: The model is quantized or half precision already; a name in ``exclude`` is unknown; ONNX Runtime
+            refuses the result, or its output is not finite.
+    """
+    prepared, lines = prepare_float_model(model)
+    check_excluded(prepared, exclude)
+    images = _looked_at(prepared, manifest, batches)
+    kept = dict.fromkeys(exclude, "excluded by the user")
+    kept |= _overflowing(prepared, images, progress)
+    converted = _convert(prepared, list(kept))
+    converted.metadata_props.update(prepared.metadata_props)
+    compared = _compare(prepared, converted, images)
+    settings = {"format": "float16", "exclude": list(exclude)}
+    summary = {
+        "settings": settings,
+        "tools": tool_versions(),
+        "prepared": lines,
+        "kept_float": kept,
+        "compared": compared,
+        "notes": ["float16 halves the file; on most CPUs it does not run faster than float32"],
+    }
+    return QuantizedModel(converted, summary)
+
+
+def _looked_at(model: ir.Model, manifest: Manifest, batches: Batches | None) -> Batches:
+    if batches is not None:
+        return lambda: islice(batches(), _LOOK_AT_BATCHES)
+    ends = black_and_white(only_image_input(model), manifest.input)
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    rng = np.random.default_rng(0)
+    noise = (low + rng.random((2, *low.shape)) * (high.astype(np.float64) - low)).astype(ends.dtype)
+    return lambda: iter([np.concatenate([ends, noise])])
+
+
+def _overflowing(model: ir.Model, images: Batches, progress: Progress) -> dict[str, str]:
+    """Return the nodes whose weights or activations leave float16, with the value seen."""
+    found: dict[str, str] = {}
+    makers: dict[str, ir.Node] = {}
+    for node in model.graph:
+        for value in node.inputs[1:]:
+            array = constant_array(value)
+            if array is not None and array.dtype == np.float32 and array.size and node.op_type != "Clip":
+                largest = float(np.abs(array).max())
+                if largest > LARGEST:
+                    found[str(node.name)] = f"weight of {largest:.3g}"
+        makers |= {str(o.name): node for o in node.outputs if o.dtype in (None, ir.DataType.FLOAT)}
+    names = _float_tensors(model, makers)
+    for seen in stream_activations(model, names, images, progress=progress):
+        largest = float(np.abs(seen.values).max(initial=0.0))
+        if not largest * _HEADROOM <= LARGEST:
+            for node in (makers[seen.name], *(u.node for o in makers[seen.name].outputs for u in o.uses())):
+                found.setdefault(str(node.name), f"activation of {largest:.3g}")
+    return found
+
+
+def _float_tensors(model: ir.Model, candidates: Collection[str]) -> list[str]:
+    """Return which of ``candidates`` are float32, asking ONNX Runtime for the types it infers."""
+    copy = model.clone()
+    values = {o.name: o for node in copy.graph for o in node.outputs}
+    copy.graph.outputs.clear()
+    copy.graph.outputs.extend(values[name] for name in candidates)
+    return [o.name for o in open_graph(copy).get_outputs() if o.type == "tensor(float)"]
+
+
+def _convert(model: ir.Model, kept: list[str]) -> ir.Model:
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    operators = sorted({*DEFAULT_OP_BLOCK_LIST, *FLOAT32_OPS})
+    proto = convert_float_to_float16(
+        ir.to_proto(model), keep_io_types=True, op_block_list=operators, node_block_list=kept
+    )
+    converted: ir.Model = ir.from_proto(proto)
+    set_lowest_ir_version(converted)
+    return converted
+
+
+def _compare(reference: ir.Model, candidate: ir.Model, images: Batches) -> dict[str, Any]:
+    """Run both models and compare their first outputs."""
+    noise = signal = largest = 0.0
+    same = total = 0
+    for a, b in _both_outputs(reference, candidate, images):
+        if not np.isfinite(b).all():
+            raise UsageError(
+                "the float16 model gives NaN or infinity where the float model does not; give images with --data, so "
+                "that what overflows is found, or name nodes with --exclude."
+            )
+        difference = b.astype(np.float64) - a
+        noise += float(np.square(difference).sum())
+        signal += float(np.square(a.astype(np.float64)).sum())
+        largest = max(largest, float(np.abs(difference).max()))
+        same += int((a.argmax(axis=-1) == b.argmax(axis=-1)).sum())
+        total += a[..., 0].size
+    sqnr = 10 * np.log10(signal / noise) if noise > 0 and signal > 0 else None
+    return {
+        "n": total,
+        "agreement": same / total,
+        "sqnr_db": None if sqnr is None else round(float(sqnr), 2),
+        "max_abs_diff": largest,
+    }
+
+
+def _both_outputs(reference: ir.Model, candidate: ir.Model, images: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    name = str(reference.graph.outputs[0].name)
+    first = stream_activations(reference, [name], images)
+    second = stream_activations(candidate, [name], images)
+    for a, b in zip(first, second, strict=True):
+        yield a.values, b.values
