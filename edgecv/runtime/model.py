@@ -1,6 +1,7 @@
 """A classifier as an app uses it: load once, call with images, get names and probabilities."""
 
 import contextlib
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from edgecv.errors import UsageError
 from edgecv.manifest import KEY, InputSpec, Manifest
 from edgecv.runtime.decode import ImageSource
 from edgecv.runtime.native_log import plain_message
-from edgecv.runtime.postprocess import softmax, top_k
+from edgecv.runtime.postprocess import top_probabilities
 from edgecv.runtime.preprocess import preprocess, to_model_input
 from edgecv.runtime.providers import PROVIDERS
 from edgecv.runtime.session import Session, open_session
@@ -157,20 +158,19 @@ class Model:
         except Exception as e:  # onnxruntime's exceptions have no common base but this
             raise UsageError(f"model '{session.name}' cannot be run ({plain_message(str(e))}).") from e
         scores = self._checked_scores(scores, len(batch), session.name)[: len(images)]
-        return [self._prediction(row, top) for row in scores]
+        return [self._prediction(row, top, session.name) for row in scores]
 
     def _checked_scores(self, scores: np.ndarray, images: int, name: str) -> np.ndarray:
         classes = len(self._labels) if self._labels else scores.shape[-1]
         if scores.shape != (images, classes):
             raise UsageError(f"model '{name}' answers with shape {scores.shape}, not ({images}, {classes} classes).")
-        if np.isnan(scores).any():
-            raise UsageError(f"model '{name}' answers with NaN; check it with: edgecv verify")
         return scores
 
-    def _prediction(self, scores: np.ndarray, top: int) -> Prediction:
-        probabilities = softmax(scores) if self._manifest.output.kind == "logits" else scores
-        best = top_k(probabilities, top)
-        named = tuple((self._labels[i] if self._labels else str(i), float(probabilities[i])) for i in best.tolist())
+    def _prediction(self, scores: np.ndarray, top: int, name: str) -> Prediction:
+        best = top_probabilities(scores, top, logits=self._manifest.output.kind == "logits")
+        if math.isnan(best[0][1]):
+            raise UsageError(f"model '{name}' answers with NaN; check it with: edgecv verify")
+        named = tuple((self._labels[i] if self._labels else str(i), probability) for i, probability in best)
         return Prediction(*named[0], named)
 
 
