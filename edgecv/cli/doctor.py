@@ -63,10 +63,11 @@ def _tables(found: "Diagnosis") -> list[tuple[str, list[str], list[list[str]]]]:
         ]
         for part, (install, needed) in PARTS.items()
     ]
-    providers = [[p.name, p.status, p.detail] for p in found.providers]
+    # Why one does not start stands below the tables, with what it needs.
+    providers = [[p.name, p.status, "" if p.status == "does not start" else p.detail] for p in found.providers]
     return [
         ("", ["machine", ""], machine),
-        ("", ["provider", "status", "why, or how to get it"], providers),
+        ("", ["provider", "status", "how to get it"], providers),
         ("", ["to do", "installed", "missing"], packages),
     ]
 

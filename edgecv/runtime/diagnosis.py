@@ -8,9 +8,10 @@ from importlib import metadata
 
 from edgecv.progress import Progress, no_progress
 from edgecv.runtime.host import cgroup_quota_cores, cpu_flags, cpu_model, package_versions, physical_cores, usable_cores
-from edgecv.runtime.owners import INSTALL_HINT, Owner, mending_commands, onnxruntime_owners
+from edgecv.runtime.owners import INSTALL_HINT, MEND_HINT, Owner, mending_commands, onnxruntime_owners
 from edgecv.runtime.probe import installed_providers, probe_provider
 from edgecv.runtime.providers import PROVIDERS, install_line
+from edgecv.runtime.session import DOCTOR_HINT
 
 PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "run, bench, predict": ("", ("numpy", "pillow", "rich", "typer")),
@@ -32,7 +33,7 @@ class Problem:
 
     Attributes:
         what: What, in one clause.
-        fix: Commands to type, in order; empty when only other hardware would help.
+        fix: What to type or get, in order.
         broken: Nothing runs, or the wrong thing does, until it is mended.
     """
 
@@ -128,7 +129,8 @@ def owner_problems(owners: Sequence[Owner]) -> list[Problem]:
 def _try_providers(owners: Sequence[Owner], progress: Progress) -> tuple[tuple[ProviderStatus, ...], list[Problem]]:
     installed, reason = installed_providers()
     if not installed:
-        return (), [Problem(f"ONNX Runtime does not load: {reason}", mending_commands(owners), broken=True)]
+        what = f"ONNX Runtime does not load: {reason.partition(MEND_HINT)[0]}"
+        return (), [Problem(what, mending_commands(owners), broken=True)]
     statuses, problems = [], []
     for name in PROVIDERS:
         if name not in installed:
@@ -136,9 +138,11 @@ def _try_providers(owners: Sequence[Owner], progress: Progress) -> tuple[tuple[P
             continue
         progress("providers tried", len([s for s in statuses if s.status != "not installed"]), len(installed))
         result = probe_provider(name)
-        statuses.append(ProviderStatus(name, "starts" if result.started else "does not start", result.reason))
+        reason = result.reason.removesuffix(DOCTOR_HINT).rstrip("; ")
+        statuses.append(ProviderStatus(name, "starts" if result.started else "does not start", reason))
         if not result.started:
-            problems.append(Problem(result.reason, (), broken=name == "cpu"))
+            what, _, needs = reason.partition("; it needs ")
+            problems.append(Problem(what, (f"it needs {needs}",) if needs else (), broken=name == "cpu"))
     progress("providers tried", len(installed), len(installed))
     return tuple(statuses), problems
 

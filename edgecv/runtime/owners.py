@@ -14,6 +14,7 @@ from typing import Any
 from edgecv.errors import EnvironmentRefusedError
 
 INSTALL_HINT = "pip install 'edgecv[cpu]' (or, with an NVIDIA GPU, 'edgecv[gpu]')"
+MEND_HINT = "; mend it with: "
 _OWNED_FILE = "onnxruntime/__init__.py,"
 _EXTRAS = {"onnxruntime-gpu": "gpu", "onnxruntime-openvino": "openvino"}
 
@@ -70,17 +71,16 @@ def load_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as e:
-        owners = onnxruntime_owners()
-        if not owners:
-            raise EnvironmentRefusedError(f"ONNX Runtime is not installed; install it with: {INSTALL_HINT}.") from e
-        raise EnvironmentRefusedError(_damaged(owners, str(e))) from e
+        raise EnvironmentRefusedError(_unusable(onnxruntime_owners(), str(e))) from e
     if not hasattr(onnxruntime, "InferenceSession"):
-        raise EnvironmentRefusedError(_damaged(onnxruntime_owners(), "its files are gone"))
+        raise EnvironmentRefusedError(_unusable(onnxruntime_owners(), "its files are gone"))
     return onnxruntime
 
 
-def _damaged(owners: Sequence[Owner], reason: str) -> str:
+def _unusable(owners: Sequence[Owner], reason: str) -> str:
+    if not owners:  # pip leaves an empty folder behind, which Python imports as an empty module
+        return f"ONNX Runtime is not installed; install it with: {INSTALL_HINT}."
     uninstall, install = mending_commands(owners)
-    names = " and ".join(f"{o.name} {o.version}" for o in owners) or "onnxruntime"
+    names = " and ".join(f"{o.name} {o.version}" for o in owners)
     reason = " ".join(reason.split())[:200]
-    return f"{names} is installed but does not load ({reason}); mend it with: {uninstall} && {install}"
+    return f"{names} is installed but does not load ({reason}){MEND_HINT}{uninstall} && {install}"

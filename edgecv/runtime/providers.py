@@ -153,10 +153,10 @@ def check_installed(ort: Any, name: str) -> None:
 def install_line(name: str, owners: Sequence[Owner]) -> str:
     """Return how to get a provider where ``owners`` own ONNX Runtime now, never leading to two of them."""
     install = PROVIDERS[name].install
-    if len(owners) > 1:
-        return " && ".join(mending_commands(owners))
     if owners and "edgecv[gpu]" in install:
-        return f"pip uninstall -y {owners[0].name} && {install}"
+        return f"pip uninstall -y {' '.join(o.name for o in owners)} && {install}"
+    if len(owners) > 1:
+        return " && ".join((*mending_commands(owners), install))
     return install
 
 

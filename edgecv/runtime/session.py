@@ -17,6 +17,7 @@ from edgecv.runtime.owners import load_onnxruntime
 from edgecv.runtime.providers import PROVIDERS, check_installed, is_plugin, parse_providers
 
 MAX_THREADS = 1024
+DOCTOR_HINT = "see what starts on this machine with: edgecv doctor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +159,8 @@ def _preload_libraries(ort: Any, name: str) -> None:
 def _refusal(name: str, what: str, reason: str) -> EnvironmentRefusedError:
     needs = PROVIDERS[name].needs
     return EnvironmentRefusedError(
-        f"provider '{name}' {what}{': ' if reason else ''}{reason}; {f'it needs {needs}; ' if needs else ''}"
-        "see what starts on this machine with: edgecv doctor"
+        f"provider '{name}' {what}{': ' if reason else ''}{reason}; "
+        f"{f'it needs {needs}; ' if needs else ''}{DOCTOR_HINT}"
     )
 
 

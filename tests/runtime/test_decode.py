@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from edgecv.errors import UsageError
-from edgecv.runtime.decode import FORMATS, decode_image
+from edgecv.runtime.decode import FORMATS, _pillow_warnings_as_errors, decode_image
 
 QUADRANTS = np.zeros((16, 24, 3), np.uint8)
 QUADRANTS[:8, :12] = (250, 10, 10)
@@ -236,6 +236,18 @@ def test_warning_filters_are_left_as_they_were_by_many_threads() -> None:
         t.start()
     for t in threads:
         t.join()
+    assert list(warnings.filters) == before
+
+
+def test_filters_stay_until_the_last_of_overlapping_users_is_done() -> None:
+    before = list(warnings.filters)
+    first, second = _pillow_warnings_as_errors(), _pillow_warnings_as_errors()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    with pytest.raises(UserWarning, match="odd"):
+        warnings.warn_explicit("odd", UserWarning, "Image.py", 1, module="PIL.Image")
+    second.__exit__(None, None, None)
     assert list(warnings.filters) == before
 
 

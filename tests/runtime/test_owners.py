@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgecv.errors import EnvironmentRefusedError
+from edgecv.runtime import owners
 from edgecv.runtime.owners import Owner, load_onnxruntime, mending_commands, onnxruntime_owners
 
 
@@ -67,6 +68,13 @@ def test_missing_onnxruntime_is_one_sentence_with_the_install_line(tmp_path: Pat
         "ONNX Runtime is not installed; install it with: pip install 'edgecv[cpu]' "
         "(or, with an NVIDIA GPU, 'edgecv[gpu]'). 3"
     )
+
+
+def test_empty_module_without_an_owner_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
+    monkeypatch.setattr(owners, "onnxruntime_owners", lambda: [])
+    with pytest.raises(EnvironmentRefusedError, match="^ONNX Runtime is not installed; install it with"):
+        load_onnxruntime()
 
 
 def test_module_left_empty_by_a_removed_owner_is_refused_with_the_mending(monkeypatch: pytest.MonkeyPatch) -> None:

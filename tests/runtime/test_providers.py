@@ -58,7 +58,10 @@ def test_the_way_to_cuda_never_ends_with_two_owners() -> None:
     )
     assert install_line("cuda", []) == "pip install 'edgecv[gpu]'"
     both = [Owner("onnxruntime", "1.31.1"), Owner("onnxruntime-gpu", "1.31.1")]
-    assert install_line("cuda", both).startswith("pip uninstall -y onnxruntime onnxruntime-gpu && pip install")
+    assert install_line("cuda", both) == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'edgecv[gpu]'"
+    mended = install_line("openvino", both)
+    assert mended.startswith("pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'edgecv[")
+    assert mended.endswith("&& pip install 'edgecv[openvino]'")
 
 
 def test_extras_named_in_messages_exist() -> None:
