@@ -146,10 +146,10 @@ def _run_mode(
     if request.mode == "dynamic":
         from edgecv.quantize.dynamic import quantize_dynamic
 
-        return quantize_dynamic(model, manifest, exclude=request.exclude)
+        return quantize_dynamic(model, exclude=request.exclude, progress=progress)
     from edgecv.quantize.float16 import convert_float16
 
-    return convert_float16(model, manifest)
+    return convert_float16(model, manifest, exclude=request.exclude, progress=progress)
 
 
 def input_batches(dataset: "Dataset", manifest: Manifest) -> Callable[[], Iterator[np.ndarray]]:

@@ -42,6 +42,7 @@ def stream_activations(
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     n_images: int = 0,
     progress: Progress = no_progress,
+    label: str = "calibrate",
 ) -> Iterator[Activation]:
     """Yield every tensor of ``tensors`` for every image, never more than about ``budget_bytes`` of them at once.
 
@@ -55,6 +56,7 @@ def stream_activations(
         budget_bytes: Bound on the activations in memory.
         n_images: Images in one pass, for the progress report; 0 when not known.
         progress: Called with the images done over all passes.
+        label: What ``progress`` calls the work.
 
     Raises:
         UsageError: There is no image, or a batch does not fit the graph's input.
@@ -75,7 +77,7 @@ def stream_activations(
                 for name, values in zip(names, _run(session, names, feed, part), strict=True):
                     yield Activation(name, values, images + start)
                 done += len(part)
-                progress("calibrate", done, n_images * len(groups))
+                progress(label, done, n_images * len(groups))
             images += len(batch)
         if not images:
             raise UsageError("there is no image to calibrate with; name a folder of images with --data.")

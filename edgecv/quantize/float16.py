@@ -37,7 +37,7 @@ ONNX Runtime's own converter adds ``DEFAULT_OP_BLOCK_LIST`` of its ``float16.py`
 """
 
 
-def convert_to_float16(
+def convert_float16(
     model: ir.Model,
     manifest: Manifest,
     batches: Batches | None = None,
@@ -106,7 +106,7 @@ def _overflowing(model: ir.Model, images: Batches, progress: Progress) -> dict[s
                     found[str(node.name)] = f"weight of {largest:.3g}"
         makers |= {str(o.name): node for o in node.outputs if o.dtype in (None, ir.DataType.FLOAT)}
     names = _float_tensors(model, makers)
-    for seen in stream_activations(model, names, images, progress=progress):
+    for seen in stream_activations(model, names, images, progress=progress, label="look for overflow"):
         largest = float(np.abs(seen.values).max(initial=0.0))
         if not largest * _HEADROOM <= LARGEST:
             for node in (makers[seen.name], *(u.node for o in makers[seen.name].outputs for u in o.uses())):

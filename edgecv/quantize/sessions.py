@@ -35,10 +35,12 @@ def open_graph(model: ir.Model, *, save_optimized: Path | None = None) -> Any:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(save_optimized)
     try:
-        return ort.InferenceSession(
-            ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
+        data = ir.to_proto(model).SerializeToString()
+        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except MemoryError:
         raise
     except Exception as e:  # onnxruntime's and protobuf's exceptions have no common base but this
         raise UsageError(f"ONNX Runtime {ort.__version__} refuses the model: {plain_message(str(e))}.") from e
+    if getattr(session, "_model_bytes", None) is data:
+        session._model_bytes = None  # kept only for a retry on other providers; a large model is large twice
+    return session
