@@ -22,6 +22,10 @@ _MAX_ANSWER_BYTES = 32 << 20
 _MAX_PRINTED_BYTES = 64 << 10
 
 
+_CPU_START_S = 300.0
+_BUILD_S = 1800.0  # TensorRT and others build their engine at load, which takes minutes
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long to wait before a worker counts as hung, in seconds.
@@ -31,7 +35,7 @@ class Patience:
         answer_s: For one command, on top of the time the command itself asks for.
     """
 
-    start_s: float = 300.0
+    start_s: float
     answer_s: float = 120.0
 
 
@@ -50,7 +54,7 @@ class Child:
     def __init__(self, candidate: Candidate, job: Mapping[str, Any], patience: Patience | None = None) -> None:
         """Start the process and wait until its first run is done."""
         self.candidate = candidate
-        self._patience = patience or Patience()
+        self._patience = patience or Patience(start_s=_CPU_START_S if candidate.provider == "cpu" else _BUILD_S)
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close())
         self._unread = b""
         # Answers have a pipe of their own: whatever a provider's library prints ends up in the temporary file.

@@ -122,13 +122,13 @@ def _time_children(
     noise = watch.finish()
     measured = []
     for child, warm, taken in zip(children, warm_ups, turns, strict=True):
+        peak = child.ask("memory")["peak_rss_mib"]  # before decoding adds its own
         pipeline = None
         if extras.images:
             seconds = preset.min_seconds * 5
             pipeline = end_to_end_figures(
                 child.ask("end_to_end", expected_s=seconds, min_images=END_TO_END_IMAGES, max_seconds=seconds)
             )
-        peak = child.ask("memory")["peak_rss_mib"]
         measured.append(Measured(child.facts, warm, taken, peak, pipeline))
     return measured, noise
 

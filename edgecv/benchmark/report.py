@@ -55,7 +55,7 @@ class Result:
         cold_start_ms: The four together.
         rss_before_load_mib: Peak resident memory before the model.
         peak_rss_after_load_mib: After load and first run.
-        peak_rss_mib: At the end.
+        peak_rss_mib: After the timed runs.
         warm_up_runs: Runs before the clock.
         warm_up_seconds: Their time.
         warm_up_steady: False: given up while latency still moved.

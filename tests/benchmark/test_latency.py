@@ -1,5 +1,7 @@
 import glob
 import json
+import subprocess
+import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -119,3 +121,20 @@ def test_missing_model_is_refused_before_anything_starts(tmp_path: Path, tiny_mo
 def test_nothing_to_time_is_an_error() -> None:
     with pytest.raises(UsageError, match="no model"):
         run_benchmark([], BRIEF)
+
+
+def test_base_install_is_enough(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = (
+        "import sys\nfor name in ('onnx', 'onnx_ir', 'torch', 'timm', 'typer', 'scipy'): sys.modules[name] = None\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(absent)  # seen by this child and by the workers it starts
+    script = (
+        "import sys; from pathlib import Path; from edgecv.benchmark import compare_latency\n"
+        "from edgecv.benchmark.plan import Preset\n"
+        "preset = Preset('brief', 4, 0.001, 5, 2, 1, 1, 0.1)\n"
+        f"print(compare_latency([Path({str(tiny_model)!r})], preset=preset, threads='1').results[0].n)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 4
