@@ -49,7 +49,7 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     >>> nearest("resnet5", ["resnet50", "vgg11"])
     " Did you mean 'resnet50'?"
     """
-    matches = difflib.get_close_matches(name, list(known), n=count, cutoff=0.6)
+    matches = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=count, cutoff=0.6)
     if not matches:
         return ""
     return f" Did you mean {' or '.join(repr(m) for m in matches)}?"

@@ -21,3 +21,7 @@ def test_every_error_carries_its_exit_code(cls: type[errors.EdgecvError], code: 
 def test_nearest_names_what_was_probably_meant() -> None:
     assert errors.nearest("resnet5", ["resnet50", "vgg11"]) == " Did you mean 'resnet50'?"
     assert errors.nearest("qqqq", ["resnet50", "vgg11"]) == ""
+
+
+def test_a_name_known_twice_is_shown_once() -> None:
+    assert errors.nearest("resnet5", ["resnet50", "resnet50"]) == " Did you mean 'resnet50'?"

@@ -96,7 +96,7 @@ def adopt_model(
 
 
 def _spec_of(model: ir.Model, source: Path, settings: AdoptSettings) -> InputSpec:
-    value = only_image_input(model)
+    value = only_image_input(model, f"'{source}'")
     assert value.shape is not None  # checked by only_image_input
     dims = [d if isinstance(d, int) else None for d in value.shape]
     nchw = dims[1] == 3

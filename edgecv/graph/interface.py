@@ -86,8 +86,8 @@ def name_interface(model: ir.Model) -> None:
             value.name = unique_name(graph, name)
 
 
-def only_image_input(model: ir.Model) -> ir.Value:
-    """Return the single real input of a graph.
+def only_image_input(model: ir.Model, where: str = "the model") -> ir.Value:
+    """Return the single real input of a graph; ``where`` names the file in messages.
 
     Raises:
         UsageError: There are several inputs, or the one is not a batch of RGB images.
@@ -95,10 +95,14 @@ def only_image_input(model: ir.Model) -> ir.Value:
     inputs = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
     if len(inputs) != 1:
         names = ", ".join(str(v.name) for v in inputs)
-        raise UsageError(f"the graph has {len(inputs)} inputs ({names}); edgecv takes networks with one image input.")
+        raise UsageError(f"{where} has {len(inputs)} inputs ({names}); edgecv takes networks with one image input.")
     value = inputs[0]
     if value.shape is None or len(value.shape) != 4:
-        raise UsageError(f"graph input '{value.name}' has shape {value.shape}, not a batch of images (4 dimensions).")
+        raise UsageError(
+            f"{where}: input '{value.name}' has shape {value.shape}, not a batch of images (4 dimensions)."
+        )
     if 3 not in (value.shape[1], value.shape[3]):
-        raise UsageError(f"graph input '{value.name}' has shape {value.shape}: neither (N, 3, H, W) nor (N, H, W, 3).")
+        raise UsageError(
+            f"{where}: input '{value.name}' has shape {value.shape}, neither (N, 3, H, W) nor (N, H, W, 3)."
+        )
     return value
