@@ -88,7 +88,7 @@ def export(
     )
 
 
-def _numbers(text: str, option: str) -> tuple[float, ...] | None:
+def _numbers(text: str, option: str) -> tuple[float, float, float] | None:
     from edgecv.errors import UsageError
 
     if not text:
@@ -101,7 +101,7 @@ def _numbers(text: str, option: str) -> tuple[float, ...] | None:
         values *= 3
     if len(values) != 3:
         raise UsageError(f"{option} '{text}' has {len(values)} numbers; give one, or one a channel (3).")
-    return values
+    return values[0], values[1], values[2]
 
 
 def _size(text: str) -> tuple[int, int] | None:

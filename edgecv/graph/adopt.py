@@ -37,8 +37,8 @@ class AdoptSettings:
         softmax: Put probabilities in.
     """
 
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
+    mean: tuple[float, float, float] | None
+    std: tuple[float, float, float] | None
     labels: tuple[str, ...]
     input_size: tuple[int, int] | None
     interpolation: str

@@ -24,7 +24,13 @@ def _fold(graph: ir.Graph, norm: ir.Node) -> bool:
     affine = _affine(norm)
     source = norm.inputs[0]
     producer = source.producer() if source is not None else None
-    if affine is None or producer is None or producer.domain != "" or producer.op_type not in ("Conv", "Gemm"):
+    if (
+        affine is None
+        or source is None
+        or producer is None
+        or producer.domain != ""
+        or producer.op_type not in ("Conv", "Gemm")
+    ):
         return False
     if len(source.uses()) != 1 or source in graph.outputs:
         return False

@@ -1,12 +1,13 @@
 """PyTorch to a raw ONNX graph: a ladder of exporters, tried until one gives a graph that passes its check."""
 
 import contextlib
-import io
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import onnx
 import onnx_ir as ir
@@ -133,19 +134,19 @@ def _torchscript(
 ) -> ir.Model:
     axes = {0: "batch"} if attempt.dynamic_batch else {}
     sizes = {2: "height", 3: "width"} if dynamic_size else {}
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        module,
-        (example,),
-        buffer,
-        dynamo=False,
-        opset_version=opset,
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_axes={"image": axes | sizes, "logits": axes} if axes or sizes else None,
-    )
-    proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(buffer.getvalue()))
-    return ir.from_proto(proto)
+    with tempfile.TemporaryDirectory(prefix="edgecv-") as folder:
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            module,
+            (example,),
+            path,
+            dynamo=False,
+            opset_version=opset,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_axes={"image": axes | sizes, "logits": axes} if axes or sizes else None,
+        )
+        return ir.from_proto(onnx.shape_inference.infer_shapes(onnx.load(path)))
 
 
 @contextlib.contextmanager

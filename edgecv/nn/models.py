@@ -119,11 +119,12 @@ def _build_timm(name: str, state: dict[str, torch.Tensor] | None, weights: Path 
         module = timm.create_model(architecture, pretrained=False, **arguments)
     else:
         module = _download(name, architecture)
-        source["weights"] = f"timm:{module.pretrained_cfg.get('hf_hub_id') or name}"
+        source["weights"] = f"timm:{_timm_config(name).get('hf_hub_id') or name}"
     config = timm.data.resolve_model_data_config(module)
-    config["crop_pct"] = module.pretrained_cfg.get("crop_pct", config["crop_pct"])
+    published: dict[str, Any] = module.pretrained_cfg
+    config["crop_pct"] = published.get("crop_pct", config["crop_pct"])
     if not random_init:
-        source["license"] = str(module.pretrained_cfg.get("license") or "")
+        source["license"] = str(published.get("license") or "")
     if package and package_path:
         load_into(module, package.rename(read_state_dict(package_path), module), str(package_path))
         source.update(describe_file(package_path, f"package:{package.module}"), license=package.license)
@@ -154,7 +155,8 @@ def _download(name: str, architecture: str) -> nn.Module:
         raise no_weights(name, "timm publishes none", package)
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "20")  # seconds; without it a dead network hangs for minutes
     try:
-        return timm.create_model(name, pretrained=True)
+        module: nn.Module = timm.create_model(name, pretrained=True)
+        return module
     except Exception as e:  # huggingface_hub, urllib, requests and ssl each raise their own
         reason = f"the download failed ({type(e).__name__}: {' '.join(str(e).split())[:120]})"
         raise no_weights(name, reason, package) from e

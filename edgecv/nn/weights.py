@@ -107,7 +107,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path, device="cpu")
+            return dict(load_file(path, device="cpu"))
         if path.suffix in (".pth", ".pt", ".bin", ".tar"):
             return _unwrap(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as e:  # safetensors, zipfile and the unpickler each have their own errors

@@ -37,8 +37,8 @@ class ExportRequest:
     opset: int | None = None
     device: str = ""
     labels: Path | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     input_size: tuple[int, int] | None = None
     interpolation: str = "bicubic"
     crop_pct: float = 0.875

@@ -17,8 +17,8 @@ from edgecv.progress import Progress, no_progress
 from edgecv.runtime.host import host_facts, package_versions, usable_cores
 
 if TYPE_CHECKING:
-    from edgecv.data.folder import Dataset
-    from edgecv.evaluate.parity import ParityReport
+    from edgecv.data.dataset import Dataset
+    from edgecv.evaluate.verdict import ParityReport
     from edgecv.quantize.static import QuantizedModel
 
 MODES = ("int8", "dynamic", "fp16")
@@ -199,10 +199,10 @@ def _judge(
     from edgecv.evaluate.parity import verify_models
 
     if isinstance(request.eval_data, Path):
-        judged = open_dataset(request.eval_data, manifest.output.labels, manifest.output.label_ids)
-    elif request.eval_data is not None or dataset is not None:
-        judged = request.eval_data or dataset
+        judged: Dataset | None = open_dataset(request.eval_data, manifest.output.labels, manifest.output.label_ids)
     else:
+        judged = request.eval_data or dataset
+    if judged is None:
         return None
     report: ParityReport = verify_models(
         source,
