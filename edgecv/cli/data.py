@@ -50,10 +50,20 @@ def check(
         quiet=quiet,
         tables=[(str(folder), ["what", "found"], _rows(audit))],
         notes=_notes(audit),
-        verdict="ok" if audit.ok else "to mend: broken files, conflicting classes or shared images, listed above",
+        verdict=_verdict(audit),
         next_command=f"edgecv data calib {folder} -n {min(100, audit.images)} -o calib" if audit.ok else "",
     )
     raise typer.Exit(0 if audit.ok else 1)
+
+
+def _verdict(audit: "Audit") -> str:
+    found = {
+        "broken": audit.broken,
+        "groups in conflicting classes": audit.conflicting,
+        "shared with the other set": audit.shared,
+        "used to calibrate the model": audit.calibration,
+    }
+    return "ok" if audit.ok else "to mend: " + ", ".join(f"{len(x)} {what}" for what, x in found.items() if x)
 
 
 def _rows(audit: "Audit") -> list[list[str]]:

@@ -25,6 +25,7 @@ def test_check_lists_what_must_be_mended_and_is_exit_1(color_folder: Path, capsy
     assert run("check", color_folder) == 1
     out = capsys.readouterr().out
     assert "broken: red/0.png" in out
+    assert "verdict:  to mend: 1 broken, 1 groups in conflicting classes" in out
     assert "other class: blue/same.png = red/1.png" in out
 
 
