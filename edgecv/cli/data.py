@@ -57,7 +57,7 @@ def check(
 
 
 def _verdict(audit: "Audit") -> str:
-    found = {
+    found: dict[str, Sequence[object]] = {
         "broken": audit.broken,
         "groups in conflicting classes": audit.conflicting,
         "shared with the other set": audit.shared,
