@@ -11,6 +11,7 @@ from edgecv.errors import UsageError
 from edgecv.graph.interface import only_image_input
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.sessions import open_graph
+from edgecv.runtime.native_log import plain_message
 
 Batches = Callable[[], Iterator[np.ndarray]]
 """Starts one pass over the calibration images; every array is a batch of the graph's own input."""
@@ -74,8 +75,9 @@ def stream_activations(
             _check_batch(batch, feed)
             for start in range(0, len(batch), rows):
                 part = batch[start : start + rows]
-                for name, values in zip(names, _run(session, names, feed, part), strict=True):
-                    yield Activation(name, values, images + start)
+                first = images + start
+                for name, values in zip(names, _run(session, names, feed, part, first), strict=True):
+                    yield Activation(name, values, first)
                 done += len(part)
                 progress(label, done, n_images * len(groups))
             images += len(batch)
@@ -129,14 +131,18 @@ def _check_batch(batch: np.ndarray, feed: ir.Value) -> None:
         )
 
 
-def _run(session: Any, names: Sequence[str], feed: ir.Value, part: np.ndarray) -> list[np.ndarray]:
+def _run(session: Any, names: Sequence[str], feed: ir.Value, part: np.ndarray, first: int) -> list[np.ndarray]:
     """Run a few images; a graph with a fixed batch gets the last image repeated, and the extra rows cut off again."""
     fixed = _fixed_batch(feed)
-    if not fixed or len(part) == fixed:
-        outputs: list[np.ndarray] = session.run(list(names), {feed.name: part})
+    missing = fixed - len(part) if fixed else 0
+    padded = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+    try:
+        outputs: list[np.ndarray] = session.run(list(names), {feed.name: padded})
+    except MemoryError:
+        raise
+    except Exception as e:  # onnxruntime's exceptions have no common base but this
+        reason = plain_message(str(e))
+        raise UsageError(f"the model fails on calibration image {first} ({reason}); export it again.") from e
+    if not missing:
         return outputs
-    padded = np.concatenate([part, np.repeat(part[-1:], fixed - len(part), axis=0)])
-    return [
-        a[: len(a) // fixed * len(part)] if a.ndim and len(a) % fixed == 0 else a
-        for a in session.run(list(names), {feed.name: padded})
-    ]
+    return [a[: len(a) // fixed * len(part)] if a.ndim and len(a) % fixed == 0 else a for a in outputs]

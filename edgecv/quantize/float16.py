@@ -1,7 +1,7 @@
-"""Half precision: weights and activations in float16, input and output as they were.
+"""Half precision: weights and activations in float16, input and output as they were, float32 where the range demands.
 
-The conversion itself is ONNX Runtime's (``onnxruntime.transformers.float16``), which clips what float16 cannot hold
-without a word; so what would overflow is found first and kept in float32.
+Beside :data:`edgecv.quantize.float16_graph.FLOAT32_OPS`, nodes stay in float32 whose weights leave float16, or whose
+activations come within a factor of four of its end on the images looked at.
 """
 
 from collections.abc import Collection, Iterator
@@ -19,6 +19,7 @@ from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches, stream_activations
 from edgecv.quantize.checks import check_excluded
+from edgecv.quantize.float16_graph import rewrite_to_float16
 from edgecv.quantize.input_range import black_and_white
 from edgecv.quantize.sessions import open_graph
 from edgecv.quantize.static import QuantizedModel, prepare_float_model, tool_versions
@@ -29,12 +30,6 @@ LARGEST = 65504.0
 _HEADROOM = 4.0  # other images may go this many times higher than the ones looked at
 
 _LOOK_AT_BATCHES = 4
-
-FLOAT32_OPS = ("Resize", "CumSum", "Range", "TopK", "NonMaxSuppression", "RoiAlign")
-"""Operators left in float32: they have no float16 kernel, or lose indices and sums in 11 bits of mantissa.
-
-ONNX Runtime's own converter adds ``DEFAULT_OP_BLOCK_LIST`` of its ``float16.py``.
-"""
 
 
 def convert_float16(
@@ -67,9 +62,11 @@ def convert_float16(
     check_excluded(prepared, exclude)
     images = _looked_at(prepared, manifest, batches)
     kept = dict.fromkeys(exclude, "excluded by the user")
-    kept |= _overflowing(prepared, images, progress)
-    converted = _convert(prepared, list(kept))
-    converted.metadata_props.update(prepared.metadata_props)
+    floats = _float_tensors(prepared)
+    kept |= _overflowing(prepared, floats, images, progress)
+    converted = prepared.clone()
+    rewrite_to_float16(converted, set(floats), set(kept))
+    set_lowest_ir_version(converted)
     compared = _compare(prepared, converted, images)
     settings = {"format": "float16", "exclude": list(exclude)}
     summary = {
@@ -93,7 +90,7 @@ def _looked_at(model: ir.Model, manifest: Manifest, batches: Batches | None) -> 
     return lambda: iter([np.concatenate([ends, noise])])
 
 
-def _overflowing(model: ir.Model, images: Batches, progress: Progress) -> dict[str, str]:
+def _overflowing(model: ir.Model, floats: list[str], images: Batches, progress: Progress) -> dict[str, str]:
     """Return the nodes whose weights or activations leave float16, with the value seen."""
     found: dict[str, str] = {}
     makers: dict[str, ir.Node] = {}
@@ -104,9 +101,8 @@ def _overflowing(model: ir.Model, images: Batches, progress: Progress) -> dict[s
                 largest = float(np.abs(array).max())
                 if largest > LARGEST:
                     found[str(node.name)] = f"weight of {largest:.3g}"
-        makers |= {str(o.name): node for o in node.outputs if o.dtype in (None, ir.DataType.FLOAT)}
-    names = _float_tensors(model, makers)
-    for seen in stream_activations(model, names, images, progress=progress, label="look for overflow"):
+        makers |= {str(o.name): node for o in node.outputs}
+    for seen in stream_activations(model, floats, images, progress=progress, label="look for overflow"):
         largest = float(np.abs(seen.values).max(initial=0.0))
         if not largest * _HEADROOM <= LARGEST:
             for node in (makers[seen.name], *(u.node for o in makers[seen.name].outputs for u in o.uses())):
@@ -114,25 +110,12 @@ def _overflowing(model: ir.Model, images: Batches, progress: Progress) -> dict[s
     return found
 
 
-def _float_tensors(model: ir.Model, candidates: Collection[str]) -> list[str]:
-    """Return which of ``candidates`` are float32, asking ONNX Runtime for the types it infers."""
+def _float_tensors(model: ir.Model) -> list[str]:
+    """Return the float32 values that nodes compute, asking ONNX Runtime for the types it infers."""
     copy = model.clone()
-    values = {o.name: o for node in copy.graph for o in node.outputs}
     copy.graph.outputs.clear()
-    copy.graph.outputs.extend(values[name] for name in candidates)
+    copy.graph.outputs.extend(o for node in copy.graph for o in node.outputs if o.name)
     return [o.name for o in open_graph(copy).get_outputs() if o.type == "tensor(float)"]
-
-
-def _convert(model: ir.Model, kept: list[str]) -> ir.Model:
-    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
-
-    operators = sorted({*DEFAULT_OP_BLOCK_LIST, *FLOAT32_OPS})
-    proto = convert_float_to_float16(
-        ir.to_proto(model), keep_io_types=True, op_block_list=operators, node_block_list=kept
-    )
-    converted: ir.Model = ir.from_proto(proto)
-    set_lowest_ir_version(converted)
-    return converted
 
 
 def _compare(reference: ir.Model, candidate: ir.Model, images: Batches) -> dict[str, Any]:
