@@ -1,6 +1,7 @@
 """``edgecv demo``: the whole chain on real weights and on photographs that come with installed packages."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def _sides(
     except UsageError as e:
         dataset = open_dataset(data)
         notes.append(f"labels are not used, only agreement is judged: {e}")
-    split = split_dataset(dataset, JUDGING_SHARE, 0.0, seed, progress)
+    whole = replace(dataset, class_names=(), class_indices=(-1,) * len(dataset))  # one image a class would not divide
+    split = split_dataset(whole, JUDGING_SHARE, 0.0, seed, progress)
     return split["train"], split["val"], notes
 
 

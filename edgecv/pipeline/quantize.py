@@ -217,15 +217,15 @@ def _judge(
 
 
 def _parity_entry(parity: dict[str, Any], source: Path) -> dict[str, Any]:
-    keys = ("n", "agreement", "drop_points", "drop_interval", "max_drop", "verdict", "mean_kl", "sqnr_db")
-    return {"against": source.name, **{k: parity[k] for k in keys if k in parity}}
+    keys = ("n", "agreement", "drop_points", "drop_interval", "max_drop_points", "verdict", "kl_mean", "sqnr_db")
+    return {"against": source.name, **{k: parity[k] for k in keys}}
 
 
 def _failure(parity: dict[str, Any], output: Path) -> str:
     low, high = parity["drop_interval"]
     return (
         f"'{output}' was not written: top-1 drops by {parity['drop_points']:.2f} points [{low:.2f}, {high:.2f}] on "
-        f"{parity['n']} images, over the limit of {parity['max_drop']}; raise --max-drop, or leave layers float "
+        f"{parity['n']} images, over the limit of {parity['max_drop_points']}; raise --max-drop, or leave layers float "
         "with --exclude."
     )
 

@@ -1,0 +1,155 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from conftest import build_tiny_model, write_color_folder
+from PIL import Image
+
+from edgecv import workspace
+from edgecv.data.dataset import Dataset
+from edgecv.errors import GateFailedError, UsageError
+from edgecv.files import sha256_file
+from edgecv.graph.model_file import load_model, require_manifest
+from edgecv.pipeline import QuantizeRequest, quantize_model
+from edgecv.runtime import Model
+
+
+@pytest.fixture(autouse=True)
+def in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def model() -> Path:
+    return build_tiny_model(Path("tiny.onnx"))
+
+
+@pytest.fixture
+def request_int8(model: Path) -> QuantizeRequest:
+    return QuantizeRequest(model, "int8", data=write_color_folder(Path("calib"), seed=1), bench=False)
+
+
+def write_dark_photographs(folder: Path) -> Path:
+    """Write nearly black images: ranges chosen on them cut off everything a normal image has."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        Image.fromarray(rng.integers(0, 4, (32, 32, 3)).astype(np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_int8_is_written_beside_its_source_with_its_history(request_int8: QuantizeRequest) -> None:
+    result = quantize_model(request_int8)
+    path = Path(result["artifact"])
+    assert path == Path("tiny.int8.onnx")
+    manifest = require_manifest(load_model(path), path)
+    assert manifest.made_from == {"file": "tiny.onnx", "sha256": sha256_file(Path("tiny.onnx"))}
+    assert manifest.calibration == tuple(sorted(sha256_file(p) for p in Path("calib").rglob("*.png")))
+    assert manifest.stages[-1]["name"] == "quantize"
+    assert workspace.current_model() == path
+    assert result["bytes_after"] == path.stat().st_size
+    assert result["parity"]["judged"] is False
+    assert result["host"]["n"] == 18
+    assert "QuantizeLinear" in {n.op_type for n in onnx.load(path).graph.node}
+    ort.InferenceSession(str(path))
+
+
+def test_the_same_request_gives_the_same_bytes(request_int8: QuantizeRequest) -> None:
+    files = []
+    for name in ("a.onnx", "b.onnx"):
+        quantize_model(replace(request_int8, output=Path(name)))
+        files.append(Path(name).read_bytes())
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "fp16"])
+def test_other_modes_need_no_images(model: Path, mode: str) -> None:
+    result = quantize_model(QuantizeRequest(model, mode, bench=False))
+    assert result["artifact"] == f"tiny.{mode}.onnx"
+    assert result["parity"] is None
+    with Model.load(result["artifact"]) as quantized:
+        assert quantized(np.full((32, 32, 3), (200, 30, 30), np.uint8)).label == "red"
+
+
+def test_a_gate_that_passes_is_recorded_in_the_file(request_int8: QuantizeRequest) -> None:
+    judging = write_color_folder(Path("eval"), per_class=40, seed=2)
+    result = quantize_model(replace(request_int8, eval_data=judging, max_drop=5.0))
+    assert result["parity"]["verdict"] == "pass"
+    entry = require_manifest(load_model(Path("tiny.int8.onnx")), Path("tiny.int8.onnx")).parity[-1]
+    assert entry["verdict"] == "pass"
+    assert entry["n"] == 120
+
+
+def test_a_gate_that_fails_writes_no_file(request_int8: QuantizeRequest) -> None:
+    judging = write_color_folder(Path("eval"), per_class=20, seed=2)
+    unlike = write_dark_photographs(Path("dark"))
+    before = set(Path().rglob("*"))
+    with pytest.raises(GateFailedError, match=r"tiny\.int8\.onnx.*not written.*over the limit of 1"):
+        quantize_model(replace(request_int8, data=unlike, eval_data=judging, max_drop=1.0))
+    assert set(Path().rglob("*")) == before
+
+
+def test_a_handful_of_images_is_undecided_and_the_file_is_kept(request_int8: QuantizeRequest) -> None:
+    judging = write_color_folder(Path("eval"), per_class=2, seed=2)
+    result = quantize_model(replace(request_int8, eval_data=judging, max_drop=0.5))
+    assert result["parity"]["verdict"] == "undecided"
+    assert result["parity"]["images_needed"] > 6
+    assert Path("tiny.int8.onnx").is_file()
+
+
+def test_judging_on_a_calibration_image_is_refused(request_int8: QuantizeRequest) -> None:
+    with pytest.raises(UsageError, match="calibrat"):
+        quantize_model(replace(request_int8, eval_data=Path("calib"), max_drop=1.0))
+    assert not Path("tiny.int8.onnx").exists()
+
+
+def test_an_interrupt_leaves_nothing_behind(request_int8: QuantizeRequest) -> None:
+    before = set(Path().rglob("*"))
+
+    def interrupt(label: str, done: int, total: int) -> None:
+        if label == "judging":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize_model(request_int8, interrupt)
+    assert set(Path().rglob("*")) == before
+
+
+def test_the_time_of_both_models_is_measured(request_int8: QuantizeRequest) -> None:
+    result = quantize_model(replace(request_int8, bench=True))
+    assert [r["model"] for r in result["latency"]["results"]] == ["tiny.onnx", "tiny.int8.onnx"]
+    assert "tiny.int8.onnx" in result["latency"]["verdict"]
+
+
+def test_a_data_set_in_memory_serves_as_well_as_a_folder(request_int8: QuantizeRequest) -> None:
+    from edgecv.data.folder import open_dataset
+
+    data: Dataset = open_dataset(Path("calib"))
+    result = quantize_model(replace(request_int8, data=data, images=4))
+    assert result["host"]["n"] == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: replace(r, mode="int4"), "int4"),
+        (lambda r: replace(r, data=None), "--data"),
+        (lambda r: replace(r, max_drop=1.0), "--eval-data"),
+        (lambda r: replace(r, output=Path("tiny.onnx"), force=True), "never overwritten"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(
+    request_int8: QuantizeRequest, change: Callable[[QuantizeRequest], QuantizeRequest], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        quantize_model(change(request_int8))
+
+
+def test_an_already_quantized_model_is_refused(request_int8: QuantizeRequest) -> None:
+    quantize_model(request_int8)
+    with pytest.raises(UsageError, match="already"):
+        quantize_model(replace(request_int8, model=Path("tiny.int8.onnx")))
