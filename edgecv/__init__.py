@@ -6,6 +6,7 @@
 Everything below loads when it is first used, so that ``import edgecv`` costs nothing.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from edgecv.runtime.model import Model
 
 __version__ = "0.1.0"
+
+# ONNX Runtime 1.31 writes a device id and a database of events into the user's home when it is imported, unless this
+# is set. Nothing edgecv does leaves the machine; who wants the events sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "EdgecvError",

@@ -82,12 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         result = build_app()(args=arguments, standalone_mode=False)
+        if result == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C
+            return _interrupted()
         return result if isinstance(result, int) else EXIT_OK
     except typer.Exit as e:
         return int(e.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted; nothing half-written was left behind.")
-        return EXIT_INTERRUPTED
+        return _interrupted()
     except EdgecvError as e:
         if debug:
             raise
@@ -104,6 +105,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _say(f"bug in edgecv: {type(e).__name__}: {_one_line(str(e))} Run again with --debug and report the traceback.")
         return EXIT_BUG
+
+
+def _interrupted() -> int:
+    _say("interrupted; nothing half-written was left behind.")
+    return EXIT_INTERRUPTED
 
 
 def _one_line(text: str) -> str:
