@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgecv.quantize.affine import LEVELS, Range, affine_of, round_through
@@ -19,6 +19,7 @@ def test_zero_has_a_code_and_the_range_is_covered_to_half_a_step(a: float, b: fl
         assert np.abs(reached - [low, high]).max() <= 0.5001 * affine.scale
 
 
+@example(63.908805847167969)  # one of about 1,250 numbers whose 255th part, rounded to nearest, is too much 255 times
 @given(st.floats(2.0**-60, 2.0**60, width=32))
 def test_a_range_from_zero_is_never_exceeded(high: float) -> None:
     affine = affine_of(Range(0.0, high))

@@ -67,3 +67,10 @@ def test_half_precision_and_unknown_nodes_are_refused() -> None:
         convert_float16(half, MANIFEST)
     with pytest.raises(UsageError, match="no node 'conv'"):
         convert_float16(residual_model(), MANIFEST, exclude=("conv",))
+
+
+def test_a_value_read_twice_in_float32_is_cast_once() -> None:
+    body = "a = Relu(image) b = Mul(a, k) c = Mul(a, k) d = Add(b, c) f = Flatten(d) y = Gemm(f, v)"
+    model = small_model(body, {"k": np.float32([2.0]), "v": (432, 5)})
+    found = convert_float16(model, MANIFEST, exclude=("Mul_1", "Mul_2"))
+    assert sum(n.op_type == "Cast" and n.inputs[0].name == "a" for n in found.model.graph) == 1  # type: ignore[union-attr]
