@@ -52,12 +52,21 @@ def check_weights_finite(model: ir.Model) -> None:
                 )
 
 
-def check_excluded(model: ir.Model, exclude: Collection[str]) -> None:
-    """Raise UsageError when a name in ``exclude`` is not a node of the model; the nearest names are shown."""
-    names = [node.name for node in model.graph if node.name]
+def resolve_excluded(model: ir.Model, exclude: Collection[str]) -> tuple[str, ...]:
+    """Return the nodes meant by ``exclude``: node names, or layers by the name of their weight (``conv_stem``).
+
+    Raises:
+        UsageError: A name is neither; the nearest ones are shown.
+    """
+    nodes = {str(node.name): str(node.name) for node in model.graph}
+    for node in model.graph:
+        weight = node.inputs[1] if len(node.inputs) > 1 else None
+        if weight is not None and weight.name is not None and weight.is_initializer():
+            nodes.setdefault(weight.name.removesuffix(".weight"), str(node.name))
     for name in exclude:
-        if name not in names:
-            raise UsageError(f"there is no node '{name}' to keep in float.{nearest(name, names)}")
+        if name not in nodes:
+            raise UsageError(f"there is no node or layer '{name}' to keep in float.{nearest(name, nodes)}")
+    return tuple(nodes[name] for name in exclude)
 
 
 def name_nodes(model: ir.Model) -> int:

@@ -17,7 +17,7 @@ from edgecv.errors import UsageError
 from edgecv.graph.opset import set_lowest_ir_version
 from edgecv.graph.values import add_initializer, constant_array, make_node, unique_name
 from edgecv.progress import Progress, no_progress
-from edgecv.quantize.checks import check_excluded
+from edgecv.quantize.checks import resolve_excluded
 from edgecv.quantize.coverage import measure_coverage
 from edgecv.quantize.insert import dequantize_constant
 from edgecv.quantize.placement import place_quantizers, weight_axis
@@ -39,7 +39,7 @@ def quantize_dynamic(
 
     Args:
         model: A float32 model with one image input, at any opset; not changed.
-        exclude: Names of nodes to keep in float.
+        exclude: Nodes or layers (by their weight, ``conv_stem``) to keep in float.
         progress: See :mod:`edgecv.progress`.
 
     Returns:
@@ -50,7 +50,7 @@ def quantize_dynamic(
         UsageError: As :func:`edgecv.quantize.static.quantize_static`.
     """
     prepared, lines = prepare_float_model(model)
-    check_excluded(prepared, exclude)
+    exclude = resolve_excluded(prepared, exclude)
     placement = place_quantizers(prepared, exclude)
     chosen = [node for node in prepared.graph if node.name in placement.layers]
     if not chosen:

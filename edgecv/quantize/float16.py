@@ -18,7 +18,7 @@ from edgecv.graph.values import constant_array
 from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches, stream_activations
-from edgecv.quantize.checks import check_excluded
+from edgecv.quantize.checks import resolve_excluded
 from edgecv.quantize.float16_graph import rewrite_to_float16
 from edgecv.quantize.input_range import black_and_white
 from edgecv.quantize.sessions import open_graph
@@ -47,7 +47,7 @@ def convert_float16(
         manifest: Its manifest.
         batches: Images to look for overflow on and to compare with, as the graph takes them; the first four batches
             are used. Without it: a black, a white and two noise images.
-        exclude: Names of nodes to keep in float32.
+        exclude: Nodes or layers (by their weight, ``conv_stem``) to keep in float32.
         progress: See :mod:`edgecv.progress`.
 
     Returns:
@@ -59,7 +59,7 @@ def convert_float16(
             refuses the result, or its output is not finite.
     """
     prepared, lines = prepare_float_model(model)
-    check_excluded(prepared, exclude)
+    exclude = resolve_excluded(prepared, exclude)
     images = _looked_at(prepared, manifest, batches)
     kept = dict.fromkeys(exclude, "excluded by the user")
     floats = _float_tensors(prepared)

@@ -23,7 +23,7 @@ from edgecv.quantize.activations import Batches
 from edgecv.quantize.affine import Affine, affine_of
 from edgecv.quantize.bias_correction import correct_biases, layer_inputs
 from edgecv.quantize.calibrate import check_method, observe, ranges_of
-from edgecv.quantize.checks import check_excluded, check_float_model, check_weights_finite, name_nodes
+from edgecv.quantize.checks import check_float_model, check_weights_finite, name_nodes, resolve_excluded
 from edgecv.quantize.coverage import measure_coverage
 from edgecv.quantize.input_range import input_ranges
 from edgecv.quantize.insert import insert_quantizers
@@ -65,7 +65,7 @@ def quantize_static(
         batches: Starts a pass over the calibration images, as the graph takes them: uint8 (N, H, W, 3) or float32
             (N, 3, H, W). The last batch may be smaller.
         method: How ranges are chosen: ``mse``, ``percentile`` or ``minmax``.
-        exclude: Names of nodes to keep in float.
+        exclude: Nodes or layers (by their weight, ``conv_stem``) to keep in float.
         bias_correction: Shift biases by the mean error of the rounded weights.
         n_images: Images in one pass, for the progress report; 0 when not known.
         progress: See :mod:`edgecv.progress`.
@@ -82,7 +82,7 @@ def quantize_static(
     """
     check_method(method)
     prepared, lines = prepare_float_model(model)
-    check_excluded(prepared, exclude)
+    exclude = resolve_excluded(prepared, exclude)
     placement = place_quantizers(prepared, exclude)
     if not placement.layers:
         reasons = "; ".join(f"'{n}': {r}" for n, r in list(placement.kept_float.items())[:3])

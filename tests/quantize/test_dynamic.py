@@ -56,7 +56,7 @@ def test_same_input_same_bytes_and_the_input_is_not_changed() -> None:
 def test_excluded_and_unknown_nodes() -> None:
     found = quantize_dynamic(residual_model(), exclude=("Gemm_9",))
     assert found.summary["kept_float"] == {"Gemm_9": "excluded by the user"}
-    with pytest.raises(UsageError, match="no node 'gemm'"):
+    with pytest.raises(UsageError, match="no node or layer 'gemm'"):
         quantize_dynamic(residual_model(), exclude=("gemm",))
 
 

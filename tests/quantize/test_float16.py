@@ -65,7 +65,7 @@ def test_half_precision_and_unknown_nodes_are_refused() -> None:
     half = convert_float16(residual_model(), MANIFEST).model
     with pytest.raises(UsageError, match="float16 weights"):
         convert_float16(half, MANIFEST)
-    with pytest.raises(UsageError, match="no node 'conv'"):
+    with pytest.raises(UsageError, match="no node or layer 'conv'"):
         convert_float16(residual_model(), MANIFEST, exclude=("conv",))
 
 
