@@ -121,7 +121,7 @@ def _calibration_set(request: QuantizeRequest, manifest: Manifest) -> "Dataset |
     from edgecv.data.calibration import draw_calibration
     from edgecv.data.folder import open_dataset
 
-    if request.data is None or request.mode != "int8":
+    if request.data is None or request.mode == "dynamic":
         return None
     dataset = open_dataset(request.data) if isinstance(request.data, Path) else request.data
     return draw_calibration(dataset, min(request.images, len(dataset)), seed=request.seed)
@@ -130,10 +130,9 @@ def _calibration_set(request: QuantizeRequest, manifest: Manifest) -> "Dataset |
 def _run_mode(
     request: QuantizeRequest, model: Any, manifest: Manifest, dataset: "Dataset | None", progress: Progress
 ) -> "QuantizedModel":
-    if request.mode == "int8":
+    if request.mode == "int8" and dataset is not None:
         from edgecv.quantize.static import quantize_static
 
-        assert dataset is not None  # _check_request asks for data
         return quantize_static(
             model,
             manifest,
@@ -149,7 +148,8 @@ def _run_mode(
         return quantize_dynamic(model, exclude=request.exclude, progress=progress)
     from edgecv.quantize.float16 import convert_float16
 
-    return convert_float16(model, manifest, exclude=request.exclude, progress=progress)
+    batches = None if dataset is None else input_batches(dataset, manifest)
+    return convert_float16(model, manifest, batches, exclude=request.exclude, progress=progress)
 
 
 def input_batches(dataset: "Dataset", manifest: Manifest) -> Callable[[], Iterator[np.ndarray]]:
@@ -160,8 +160,6 @@ def input_batches(dataset: "Dataset", manifest: Manifest) -> Callable[[], Iterat
     def batches() -> Iterator[np.ndarray]:
         size = manifest.input.batch or CALIBRATION_BATCH
         for batch in iter_batches(dataset, manifest.input, size):
-            if manifest.input.batch and len(batch.images) < size:
-                return  # a graph of fixed batch takes no partial one
             yield to_model_input(batch.images, manifest.input)
 
     return batches
