@@ -187,7 +187,9 @@ def initialize_randomly(network: nn.Module, input_size: tuple[int, int, int], se
 
 
 def _natural_noise(count: int, input_size: tuple[int, int, int], generator: torch.Generator) -> torch.Tensor:
-    """Return float32 ``(count, *input_size)``, equal power in every octave as in photographs (Field 1987, JOSA A 4:2379).
+    """Return float32 ``(count, *input_size)`` with equal power in every octave, as photographs have it.
+
+    Source: Field 1987, JOSA A 4:2379.
 
     With white noise the statistics fit no photograph, and a deep network amplifies rounding past any tolerance.
     """
