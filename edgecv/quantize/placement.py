@@ -26,7 +26,7 @@ ELEMENTWISE_OPS = ("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "
 PASSING_OPS = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split")
 """Operators that only move or pick values: the same codes, scale and zero point go in and come out."""
 
-_PIXEL_OPS = ("Cast", "Transpose", "Mul", "Add", "Sub", "Div", "Identity")
+_PIXEL_OPS = ("Cast", "Transpose", "Reshape", "Pad", "Mul", "Add", "Sub", "Div", "Identity")
 
 
 @dataclass(frozen=True, slots=True)

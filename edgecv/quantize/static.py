@@ -6,10 +6,11 @@ fuses, lets an int32 bias overflow in channels emptied by a folded BatchNormaliz
 that ONNX Runtime refuses.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -28,6 +29,7 @@ from edgecv.quantize.coverage import measure_coverage
 from edgecv.quantize.input_range import input_ranges
 from edgecv.quantize.insert import insert_quantizers
 from edgecv.quantize.placement import Placement, place_quantizers, weight_axis
+from edgecv.quantize.rewrites import Rewrite, check_rewrites, images_to_check, rewrite_codes, rewrite_float
 from edgecv.quantize.weights import QuantizedWeight, quantize_weight
 from edgecv.runtime.host import package_versions
 
@@ -54,6 +56,7 @@ def quantize_static(
     method: str = "mse",
     exclude: Collection[str] = (),
     bias_correction: bool = True,
+    rewrites: Collection[str] | None = None,
     n_images: int = 0,
     progress: Progress = no_progress,
 ) -> QuantizedModel:
@@ -67,6 +70,7 @@ def quantize_static(
         method: How ranges are chosen: ``mse``, ``percentile`` or ``minmax``.
         exclude: Nodes or layers (by their weight, ``conv_stem``) to keep in float.
         bias_correction: Shift biases by the mean error of the rounded weights.
+        rewrites: Which rewrites for speed to apply (:mod:`edgecv.quantize.rewrites`); None for all.
         n_images: Images in one pass, for the progress report; 0 when not known.
         progress: See :mod:`edgecv.progress`.
 
@@ -74,7 +78,8 @@ def quantize_static(
         The model, loaded once in ONNX Runtime, and a summary with ``settings``, ``tools``, ``prepared`` (what was
         rewritten first), ``layers`` (int8 layers), ``kept_float`` (layer to reason), ``raised_channels`` (channels
         whose weight scale was raised for the bias), ``shielded`` (float layers kept from ONNX Runtime's own
-        quantization) and ``coverage`` (counts in the graph ONNX Runtime really runs).
+        quantization), ``rewrites`` (for speed, with what each changed) and ``coverage`` (counts in the graph ONNX
+        Runtime really runs).
 
     Raises:
         UsageError: The model is quantized already, is float16, holds nothing to quantize or damaged weights, or is
@@ -83,6 +88,8 @@ def quantize_static(
     check_method(method)
     prepared, lines = prepare_float_model(model)
     exclude = resolve_excluded(prepared, exclude)
+    sample, wanted = images_to_check(batches), check_rewrites(rewrites)
+    prepared, rewritten = rewrite_float(prepared, sample, wanted, exclude)
     placement = place_quantizers(prepared, exclude)
     if not placement.layers:
         reasons = "; ".join(f"'{n}': {r}" for n, r in list(placement.kept_float.items())[:3])
@@ -95,7 +102,7 @@ def quantize_static(
     if bias_correction:
         correct_biases(prepared, placement, weights, seen.means)
     settings = {"method": method, "exclude": list(exclude), "bias_correction": bias_correction, "images": seen.images}
-    return finish(prepared, placement, affines, weights, lines, settings)
+    return finish(prepared, placement, affines, weights, lines, settings, sample, wanted, rewritten)
 
 
 def tool_versions() -> dict[str, str]:
@@ -142,10 +149,14 @@ def finish(
     weights: Mapping[str, QuantizedWeight],
     prepared: list[str],
     settings: Mapping[str, Any],
+    sample: np.ndarray,
+    rewrites: Collection[str],
+    rewritten: Sequence[Rewrite],
 ) -> QuantizedModel:
     """Write the quantizers into ``model``, load it in ONNX Runtime and sum up; see :func:`quantize_static`."""
     shielded = insert_quantizers(model, placement, affines, weights)
     common.RemoveUnusedNodesPass()(model)
+    model, shortened = rewrite_codes(model, sample, rewrites)
     set_lowest_ir_version(model)
     coverage = measure_coverage(model)
     return QuantizedModel(
@@ -158,6 +169,7 @@ def finish(
             "kept_float": dict(placement.kept_float),
             "raised_channels": sum(w.raised_channels for w in weights.values()),
             "shielded": shielded,
+            "rewrites": [r.as_dict() for r in (*rewritten, *shortened)],
             "coverage": coverage.as_dict(),
         },
     )
