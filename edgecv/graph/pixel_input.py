@@ -2,8 +2,8 @@
 
 ``(pixel − mean_c) · a_c`` differs by channel; ``(pixel − zero) · a`` with one ``a`` and an integer ``zero`` does not,
 and is what a DequantizeLinear computes. The rest goes into the first convolution: ``a_c / a`` into its weights, and
-``zero − mean_c`` into a fourth input channel that is constant inside the image. Padding is 0 in that channel too, so the
-border is as exact as the middle, which no bias can achieve.
+``zero − mean_c`` into a fourth input channel that is constant inside the image. Padding is 0 in that channel too, so
+the border is as exact as the middle, which no bias can achieve.
 
 The fourth channel pays for itself: ONNX Runtime's int8 convolution without a copy of the image takes multiples of four
 channels. One thread, AVX512-VNNI, ONNX Runtime 1.31, 224x224: a 3x3 stem of 32 channels takes 0.29 ms with 3 channels
@@ -190,7 +190,7 @@ def _normalized(graph: ir.Graph, pixels: _Pixels, scale: np.float32, zero: int, 
         return nodes[-1].outputs[0]
 
     if planes:  # written so that ONNX Runtime does not move the transpose behind the Pad, where it is five times slower
-        area = height * width  # type: ignore[operator]
+        area = height * width
         flat = add_initializer(graph, f"{name}_flat_shape", np.array([0, area, 3], np.int64))
         pads = add_initializer(graph, f"{name}_pads", np.array([0, 0, 0, 0, 1, 0], np.int64))
         inside = add_initializer(graph, f"{name}_inside", np.array(_INSIDE, np.uint8))
