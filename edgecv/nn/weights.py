@@ -2,6 +2,9 @@
 
 import importlib.util
 import re
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,8 @@ from edgecv.errors import EnvironmentRefusedError, UsageError
 from edgecv.files import MAX_MODEL_BYTES, check_regular_file, sha256_file
 
 StateDict = Mapping[str, torch.Tensor]
+
+REACH_TIMEOUT_S = 10.0
 
 _LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 """EfficientNet-Lite's own normalisation, (x − 127) / 128: tensorflow/tpu, lite/efficientnet_lite_builder.py."""
@@ -206,6 +211,18 @@ def _natural_noise(count: int, input_size: tuple[int, int, int], generator: torc
 def describe_file(path: Path, kind: str) -> dict[str, str]:
     """Return the manifest's ``source`` entries for a weights file: kind, name (never a path) and sha256."""
     return {"weights": f"{kind}:{path.name}", "sha256": sha256_file(path)}
+
+
+def check_reachable(url: str) -> None:
+    """Raise OSError at once when the host of ``url`` does not answer, instead of after minutes of silent retries.
+
+    With a proxy in the environment nothing can be told without asking it, so nothing is asked.
+    """
+    if urllib.request.getproxies():
+        return
+    parts = urllib.parse.urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    socket.create_connection((parts.hostname or "", port), timeout=REACH_TIMEOUT_S).close()
 
 
 def no_weights(name: str, reason: str, package: WeightsPackage | None) -> EnvironmentRefusedError:

@@ -77,9 +77,12 @@ def test_weights_that_cannot_be_downloaded_are_an_environment_error(monkeypatch:
     def unreachable(*args: object, **kwargs: object) -> None:
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(EnvironmentRefusedError, match="--random-init"):
-        models.build_network("resnet18")
+    monkeypatch.setattr(models, "check_reachable", unreachable)
+    monkeypatch.setattr(models, "is_cached", lambda name: False)
+    monkeypatch.setenv("TORCH_HOME", "/nonexistent")
+    for name in ("resnet18", "torchvision:resnet18"):
+        with pytest.raises(EnvironmentRefusedError, match="--random-init"):
+            models.build_network(name)
 
 
 @pytest.mark.parametrize("name", models.list_networks("torchvision:*"))

@@ -101,6 +101,21 @@ def test_random_initialisation_leaves_no_branch_dead_and_is_repeatable() -> None
         assert torch.equal(again(images), logits)
 
 
+def test_a_host_that_does_not_answer_is_found_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(OSError, match=r"refused"):
+        weights.check_reachable(f"https://127.0.0.1:{port}/x")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        weights.check_reachable(f"https://127.0.0.1:{server.getsockname()[1]}/x")
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "proxy"})
+    weights.check_reachable(f"https://127.0.0.1:{port}/x")
+
+
 def test_missing_weights_name_every_way_out() -> None:
     package = weights.WEIGHTS_PACKAGES["tf_efficientnet_lite0"]
     error = weights.no_weights("tf_efficientnet_lite0", "no network", package)
