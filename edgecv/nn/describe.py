@@ -7,7 +7,8 @@ import torch
 import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgecv.nn.models import TORCHVISION, is_cached
+from edgecv.nn.models import is_cached
+from edgecv.nn.torchvision_networks import TORCHVISION
 from edgecv.nn.weights import WEIGHTS_PACKAGES, package_file
 
 

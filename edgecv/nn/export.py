@@ -19,7 +19,7 @@ from edgecv.graph.opset import DEFAULT_OPSET, set_lowest_ir_version
 from edgecv.graph.passes import prepare_for_inference
 from edgecv.manifest import InputSpec, Manifest, OutputSpec, created_now
 from edgecv.nn.exporters import Attempt, export_graph
-from edgecv.nn.models import Network
+from edgecv.nn.network import Network
 from edgecv.progress import Progress, no_progress
 from edgecv.runtime.host import package_versions
 from edgecv.runtime.postprocess import softmax

@@ -1,19 +1,17 @@
 """Networks by name: timm's, torchvision's as ``torchvision:NAME``, with what they take and what they answer."""
 
 import fnmatch
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import timm
 import torch
-import torchvision
 from torch import nn
 
 from edgecv.errors import UsageError, nearest
-from edgecv.manifest import InputSpec
+from edgecv.nn.network import Network, input_spec
+from edgecv.nn.torchvision_networks import TORCHVISION, build_torchvision, torchvision_names
 from edgecv.nn.weights import (
     WEIGHTS_PACKAGES,
     check_reachable,
@@ -24,31 +22,6 @@ from edgecv.nn.weights import (
     package_file,
     read_state_dict,
 )
-
-TORCHVISION = "torchvision:"
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """A PyTorch network in eval mode with what is known about it.
-
-    Attributes:
-        module: Takes float32 ``(N, 3, H, W)``, gives logits ``(N, classes)``.
-        name: As the user named it.
-        input: Size, normalisation and resize rule, in timm's words; layout ``NCHW``, dtype ``float32``.
-        labels: Human class names, or empty.
-        label_ids: Folder names (WordNet ids for ImageNet), or empty.
-        source: The manifest's ``source``: where the weights come from.
-        stride: Pixels of the input to one cell of the last feature map; 0 when not known.
-    """
-
-    module: nn.Module
-    name: str
-    input: InputSpec
-    labels: tuple[str, ...]
-    label_ids: tuple[str, ...]
-    source: dict[str, str]
-    stride: int
 
 
 def build_network(name: str, *, weights: Path | None = None, random_init: bool = False, seed: int = 0) -> Network:
@@ -66,7 +39,8 @@ def build_network(name: str, *, weights: Path | None = None, random_init: bool =
     """
     torch.manual_seed(seed)
     state = None if weights is None else read_state_dict(weights)
-    build = _build_torchvision if name.startswith(TORCHVISION) else _build_timm
+    check_name(name)
+    build = build_torchvision if name.startswith(TORCHVISION) else _build_timm
     network = build(name, state, weights, random_init)
     if random_init:
         initialize_randomly(network.module, network.input.input_size, seed)
@@ -82,19 +56,15 @@ def build_network(name: str, *, weights: Path | None = None, random_init: bool =
 
 def list_networks(pattern: str = "*") -> list[str]:
     """Return the sorted names that match a shell pattern: timm's, then torchvision's as ``torchvision:NAME``."""
-    names = sorted(timm.list_models()) + [f"{TORCHVISION}{n}" for n in _torchvision_names()]
+    names = sorted(timm.list_models()) + torchvision_names()
     tagged = sorted(timm.list_pretrained()) if "." in pattern else []
     return [n for n in names + tagged if fnmatch.fnmatch(n, pattern)]
-
-
-def _torchvision_names() -> list[str]:
-    return sorted(torchvision.models.list_models(module=torchvision.models))
 
 
 def check_name(name: str) -> None:
     """Raise UsageError with the nearest names unless ``name`` is a network edgecv can build."""
     if name.startswith(TORCHVISION):
-        known = [f"{TORCHVISION}{n}" for n in _torchvision_names()]
+        known = torchvision_names()
         if name not in known:
             raise UsageError(f"no network '{name}'.{nearest(name, known)} List: edgecv models 'torchvision:*'")
         return
@@ -107,7 +77,6 @@ def check_name(name: str) -> None:
 
 
 def _build_timm(name: str, state: dict[str, torch.Tensor] | None, weights: Path | None, random_init: bool) -> Network:
-    check_name(name)
     architecture, _, tag = name.partition(".")
     package = None if tag else WEIGHTS_PACKAGES.get(architecture)
     own_weights = state is not None or random_init
@@ -124,7 +93,7 @@ def _build_timm(name: str, state: dict[str, torch.Tensor] | None, weights: Path 
     config = timm.data.resolve_model_data_config(module)
     published: dict[str, Any] = module.pretrained_cfg
     config["crop_pct"] = published.get("crop_pct", config["crop_pct"])
-    if not random_init:
+    if not own_weights:
         source["license"] = str(published.get("license") or "")
     if package and package_path:
         load_into(module, package.rename(read_state_dict(package_path), module), str(package_path))
@@ -133,7 +102,7 @@ def _build_timm(name: str, state: dict[str, torch.Tensor] | None, weights: Path 
     labels, label_ids = _imagenet_labels(module)
     info = getattr(module, "feature_info", None) or []
     stride = int(info[-1]["reduction"]) if len(info) else 0
-    return Network(module, name, _input_spec(config), labels, label_ids, source, stride)
+    return Network(module, name, input_spec(config), labels, label_ids, source, stride)
 
 
 def _timm_config(architecture: str) -> dict[str, Any]:
@@ -184,79 +153,3 @@ def _imagenet_labels(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...
     if len(ids) != module.num_classes:
         return (), ()
     return tuple(info.label_descriptions()), ids
-
-
-def _input_spec(config: dict[str, Any]) -> InputSpec:
-    return InputSpec(
-        name="image",
-        input_size=tuple(config["input_size"]),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        interpolation=str(config["interpolation"]),
-        crop_pct=float(config["crop_pct"]),
-        crop_mode=str(config["crop_mode"]),
-        layout="NCHW",
-        dtype="float32",
-    )
-
-
-def _build_torchvision(
-    name: str, state: dict[str, torch.Tensor] | None, weights: Path | None, random_init: bool
-) -> Network:
-    check_name(name)
-    short = name.removeprefix(TORCHVISION)
-    published = list(torchvision.models.get_model_weights(short))
-    chosen = next((w for w in published if weights and Path(w.url).name == weights.name), None)
-    chosen = chosen or torchvision.models.get_model_weights(short).DEFAULT
-    arguments: dict[str, Any] = {} if "inception" not in short and "googlenet" not in short else {"init_weights": True}
-    source: dict[str, str] = {"license": "" if random_init else "BSD-3-Clause"}
-    classes = None if state is None else _last_bias_length(state)
-    if classes is not None:
-        arguments["num_classes"] = classes
-    if state is None and not random_init:
-        try:
-            if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(chosen.url).name).is_file():
-                check_reachable(chosen.url)
-            module = torchvision.models.get_model(short, weights=chosen)
-        except Exception as e:  # urllib and ssl raise their own
-            raise no_weights(name, f"the download failed ({type(e).__name__}: {str(e)[:120]})", None) from e
-        source["weights"] = f"torchvision:{chosen}"
-    else:
-        module = torchvision.models.get_model(short, weights=None, **arguments)
-    imagenet = classes in (None, 1000)
-    labels = tuple(chosen.meta["categories"]) if imagenet else ()
-    label_ids = tuple(timm.data.ImageNetInfo().label_names()) if imagenet else ()
-    return Network(module, name, _torchvision_spec(chosen), labels, label_ids, source, 32)
-
-
-def _last_bias_length(state: dict[str, torch.Tensor]) -> int:
-    biases = [v for k, v in state.items() if k.endswith(".bias") and v.ndim == 1]
-    return len(biases[-1]) if biases else 1000
-
-
-def _torchvision_spec(weights: Any) -> InputSpec:
-    preset = weights.transforms()
-    size, resize = preset.crop_size[0], preset.resize_size[0]
-    return _input_spec(
-        {
-            "input_size": (3, size, size),
-            "mean": preset.mean,
-            "std": preset.std,
-            "interpolation": preset.interpolation.value,
-            "crop_pct": crop_share(size, resize),
-            "crop_mode": "center",
-        }
-    )
-
-
-def crop_share(size: int, resize: int) -> float:
-    """Return the ``crop_pct`` for which ``floor(size / crop_pct)`` is exactly ``resize`` despite rounding.
-
-    >>> import math
-    >>> math.floor(224 / crop_share(224, 232))
-    232
-    """
-    share = size / resize
-    while math.floor(size / share) < resize:
-        share = math.nextafter(share, 0)
-    return share

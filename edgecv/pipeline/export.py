@@ -13,7 +13,7 @@ from edgecv.progress import Progress, no_progress
 from edgecv.runtime.host import host_facts, usable_cores
 
 if TYPE_CHECKING:
-    from edgecv.nn.models import Network
+    from edgecv.nn.network import Network
 
 MAX_CHECK_IMAGES = 32
 """Photographs an export is checked on, spread evenly over the data: enough to see a wrong graph, seconds to run."""

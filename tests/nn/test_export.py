@@ -15,7 +15,7 @@ from edgecv.errors import GateFailedError, UsageError
 from edgecv.manifest import InputSpec, from_metadata
 from edgecv.nn import exporters
 from edgecv.nn.export import ExportSettings, export_network
-from edgecv.nn.models import Network
+from edgecv.nn.network import Network
 
 
 class Small(torch.nn.Module):

@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 
 import pytest
@@ -6,7 +5,7 @@ import timm
 import torch
 
 from edgecv.errors import EnvironmentRefusedError, UsageError
-from edgecv.nn import models
+from edgecv.nn import models, torchvision_networks
 
 
 def test_names_of_both_libraries_are_listed() -> None:
@@ -59,6 +58,7 @@ def test_a_users_weights_set_the_number_of_classes(tmp_path: Path, name: str) ->
         assert network.module(images).shape == (1, 7)
     assert network.labels == ()
     assert network.source["weights"] == "file:w.pth"
+    assert "license" not in network.source, "nobody said which"
 
 
 def test_random_weights_are_said_to_be_random_and_follow_the_seed() -> None:
@@ -78,17 +78,9 @@ def test_weights_that_cannot_be_downloaded_are_an_environment_error(monkeypatch:
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr(models, "check_reachable", unreachable)
+    monkeypatch.setattr(torchvision_networks, "check_reachable", unreachable)
     monkeypatch.setattr(models, "is_cached", lambda name: False)
     monkeypatch.setenv("TORCH_HOME", "/nonexistent")
     for name in ("resnet18", "torchvision:resnet18"):
         with pytest.raises(EnvironmentRefusedError, match="--random-init"):
             models.build_network(name)
-
-
-@pytest.mark.parametrize("name", models.list_networks("torchvision:*"))
-def test_the_crop_share_of_every_torchvision_network_restores_its_resize(name: str) -> None:
-    import torchvision
-
-    preset = torchvision.models.get_model_weights(name.removeprefix("torchvision:")).DEFAULT.transforms()
-    size, resize = preset.crop_size[0], preset.resize_size[0]
-    assert math.floor(size / models.crop_share(size, resize)) == resize

@@ -1,0 +1,60 @@
+"""A PyTorch network together with what it takes and what it answers."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from edgecv.manifest import InputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A PyTorch network in eval mode with what is known about it.
+
+    Attributes:
+        module: Takes float32 ``(N, 3, H, W)``, gives logits ``(N, classes)``.
+        name: As the user named it.
+        input: Size, normalisation and resize rule, in timm's words; layout ``NCHW``, dtype ``float32``.
+        labels: Human class names, or empty.
+        label_ids: Folder names (WordNet ids for ImageNet), or empty.
+        source: The manifest's ``source``: where the weights come from.
+        stride: Pixels of the input to one cell of the last feature map; 0 when not known.
+    """
+
+    module: nn.Module
+    name: str
+    input: InputSpec
+    labels: tuple[str, ...]
+    label_ids: tuple[str, ...]
+    source: dict[str, str]
+    stride: int
+
+
+def input_spec(config: dict[str, Any]) -> InputSpec:
+    """Return the input of a float32 NCHW network from a configuration in timm's words."""
+    return InputSpec(
+        name="image",
+        input_size=tuple(config["input_size"]),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=str(config["interpolation"]),
+        crop_pct=float(config["crop_pct"]),
+        crop_mode=str(config["crop_mode"]),
+        layout="NCHW",
+        dtype="float32",
+    )
+
+
+def crop_share(size: int, resize: int) -> float:
+    """Return the ``crop_pct`` for which ``floor(size / crop_pct)`` is exactly ``resize`` despite rounding.
+
+    >>> import math
+    >>> math.floor(224 / crop_share(224, 232))
+    232
+    """
+    share = size / resize
+    while math.floor(size / share) < resize:
+        share = math.nextafter(share, 0)
+    return share
