@@ -94,7 +94,7 @@ def run_benchmark(
             children.append(stack.enter_context(Child(candidate, _job(candidate, seed, extras), patience)))
         progress("loading", len(candidates), len(candidates))
         measured, noise = _time_children(children, preset, extras, progress)
-    profiles = [_profile(c, seed, extras, patience) if extras.profile else None for c in candidates]
+    profiles = [profile_candidate(c, seed, extras, patience) if extras.profile else None for c in candidates]
     results = make_results(candidates, measured, profiles, files, noise, seed)
     verdict, verdicts = describe(results)
     return BenchReport(
@@ -145,7 +145,11 @@ def _job(candidate: Candidate, seed: int, extras: Extras, **more: Any) -> dict[s
     }
 
 
-def _profile(candidate: Candidate, seed: int, extras: Extras, patience: Patience | None) -> Profile:
+def profile_candidate(
+    candidate: Candidate, seed: int, extras: Extras | None = None, patience: Patience | None = None
+) -> Profile:
+    """Run a candidate under ONNX Runtime's profiler in a process of its own; see :func:`run_benchmark`."""
+    extras = extras or Extras()
     with tempfile.TemporaryDirectory(prefix="edgecv-profile-") as folder:
         job = _job(candidate, seed, extras, profile_prefix=str(Path(folder) / "ort"))
         with Child(candidate, job, patience) as child:

@@ -82,6 +82,9 @@ def quantize_notes(result: dict[str, Any]) -> list[str]:
             f"int8 in ONNX Runtime: {convs[0]} of {convs[1]} convolutions, "
             f"{products[0]} of {products[1]} matrix products"
         )
+    if rewrites := summary.get("rewrites"):
+        kept, undone = ([r["name"] for r in rewrites if r["kept"] is k] for k in (True, False))
+        notes.append(f"for speed: {', '.join(kept) or 'nothing'}" + (f" (undone: {', '.join(undone)})" * bool(undone)))
     notes += summary.get("notes", [])
     if parity := result["parity"]:
         where = "" if parity["judged"] else " (the calibration images: a smoke test, not a verdict)"
@@ -92,7 +95,22 @@ def quantize_notes(result: dict[str, Any]) -> list[str]:
 
 
 def quantize_verdict(result: dict[str, Any]) -> str:
-    """Return the one line that says whether to trust the quantized model."""
+    """Return the one line that says whether to trust the quantized model, and whether it is worth having here."""
+    return "; ".join(filter(None, (_parity_verdict(result), _slower_verdict(result))))
+
+
+def _slower_verdict(result: dict[str, Any]) -> str:
+    """Return the advice to keep the float model, with the operators that lose the time; empty when it is not slower."""
+    latency = result["latency"]
+    if not latency or not latency["slower"]:
+        return ""
+    from edgecv.benchmark.blame import describe_losses
+
+    lost = describe_losses(latency["slower_in"])
+    return str(latency["verdict"]) + (f"; time is lost in {lost}" if lost else "")
+
+
+def _parity_verdict(result: dict[str, Any]) -> str:
     parity = result["parity"]
     if not parity or not parity["judged"]:
         return "not judged: add --eval-data DIR (labelled images, none of them used to calibrate)"

@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from edgecv.graph.clean import flush_denormals, remove_dead_nodes, strip_metadata
 from edgecv.graph.fold_batch_norm import fold_batch_norm
+from edgecv.graph.gelu import order_gelu
 from edgecv.graph.global_pool import reduce_mean_to_global_pool
 
 PASSES: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
@@ -13,6 +14,7 @@ PASSES: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
     ("remove_dead_nodes", remove_dead_nodes),
     ("fold_batch_norm", fold_batch_norm),
     ("reduce_mean_to_global_pool", reduce_mean_to_global_pool),
+    ("order_gelu", order_gelu),
     ("flush_denormals", flush_denormals),
     ("remove_dead_nodes", remove_dead_nodes),
 )

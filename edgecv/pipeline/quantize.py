@@ -230,6 +230,8 @@ def _failure(parity: dict[str, Any], output: Path) -> str:
 
 def _time(request: QuantizeRequest, source: Path, output: Path, progress: Progress) -> dict[str, Any]:
     from edgecv.benchmark import compare_latency
+    from edgecv.benchmark.blame import explain_slower
+    from edgecv.benchmark.report import SMALLEST_DIFFERENCE
 
     report = compare_latency(
         [source, output],
@@ -239,4 +241,6 @@ def _time(request: QuantizeRequest, source: Path, output: Path, progress: Progre
         seed=request.seed,
         progress=progress,
     )
-    return report.to_dict()
+    speedup = report.results[1].speedup
+    slower = speedup is not None and speedup.estimate < 1 and speedup.excludes(1.0, SMALLEST_DIFFERENCE)
+    return report.to_dict() | {"slower": slower, "slower_in": explain_slower(report, request.seed) if slower else []}
