@@ -79,13 +79,19 @@ def check_output(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> N
             exists and ``force`` is false.
     """
     folder = path.parent
-    if not folder.is_dir():
-        raise UsageError(f"cannot write '{path}': the folder '{folder}' does not exist; make it first.")
+    try:
+        exists = path.exists()
+        if not folder.is_dir():
+            raise UsageError(f"cannot write '{path}': the folder '{folder}' does not exist; make it first.")
+    except OSError as e:  # a name too long for the file system
+        raise UsageError(f"cannot write '{str(path)[:80]}…': {e.strerror}; choose another -o.") from e
     if path.is_dir():
         raise UsageError(f"cannot write '{path}': it is a folder; name a file with -o.")
+    if exists and not path.is_file():
+        raise UsageError(f"cannot write '{path}': it is a device or pipe, not a file; choose another -o.")
     if any(path.resolve() == p.resolve() for p in inputs):
         raise UsageError(f"'{path}' is an input of this command and is never overwritten; choose another -o.")
-    if path.exists() and not force:
+    if exists and not force:
         raise UsageError(f"'{path}' exists already; add --force to replace it or choose another -o.")
     if not os.access(folder, os.W_OK):
         raise UsageError(f"cannot write '{path}': no permission to write in '{folder}'; choose another -o.")

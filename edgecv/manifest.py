@@ -15,6 +15,7 @@ from edgecv.typed import build
 SCHEMA = 1
 KEY = "edgecv"
 MAX_MANIFEST_BYTES = 64 << 20
+MAX_BATCH = 4096
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 CROP_MODES = ("center", "squash", "border")
@@ -168,6 +169,8 @@ def created_now() -> str:
 
 def _check(manifest: Manifest) -> None:
     check_input_spec(manifest.input)
+    if not manifest.schema >= 1:
+        raise ValueError(f"schema {manifest.schema} is not 1 or more")
     output = manifest.output
     if output.kind not in ("logits", "probabilities"):
         raise ValueError(f"output kind {output.kind!r} is neither logits nor probabilities")
@@ -183,8 +186,10 @@ def check_input_spec(spec: InputSpec) -> None:
     for name, values in (("mean", spec.mean), ("std", spec.std)):
         if not all(abs(v) < 1e4 for v in values):
             raise ValueError(f"{name} {values} is not within ±10000")
-    if not all(v > 0 for v in spec.std):
+    if not all(v >= 1e-6 for v in spec.std):
         raise ValueError(f"std {spec.std} is not positive")
+    if not 0 <= spec.batch <= MAX_BATCH:
+        raise ValueError(f"batch {spec.batch} is not in 0..{MAX_BATCH}")
     for name, value, allowed in (
         ("interpolation", spec.interpolation, INTERPOLATIONS),
         ("crop_mode", spec.crop_mode, CROP_MODES),

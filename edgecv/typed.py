@@ -70,6 +70,8 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise UsageError(f"{where} is {_shown(value)}, not of type {hint.__name__}.")
+    if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+        raise UsageError(f"{where} holds half a character (a lone surrogate), which no text file can.")
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{where} is {value}, not a finite number.")
     return value

@@ -10,14 +10,21 @@ _FOLDER = Path(".edgecv")
 _CURRENT = _FOLDER / "current"
 
 
-def set_current_model(path: Path) -> None:
-    """Remember ``path`` as the last artifact written in this folder."""
-    _FOLDER.mkdir(exist_ok=True)
+def set_current_model(path: Path) -> str:
+    """Remember ``path`` as the last artifact written in this folder.
+
+    Returns:
+        ``""``, or why it could not be remembered: the artifact itself is written, so this is no error.
+    """
     try:
-        shown = path.resolve().relative_to(Path.cwd())
-    except ValueError:
-        shown = path.resolve()
-    write_bytes(_CURRENT, json.dumps({"model": str(shown)}).encode() + b"\n")
+        _FOLDER.mkdir(exist_ok=True)
+        here = Path.cwd()
+        target = path.resolve()
+        shown = target.relative_to(here) if target.is_relative_to(here) else target
+        write_bytes(_CURRENT, json.dumps({"model": str(shown)}).encode() + b"\n")
+    except (OSError, UsageError) as e:
+        return f"not remembered as the current model ({e}): name it in the next command"
+    return ""
 
 
 def current_model() -> Path:
@@ -30,8 +37,9 @@ def current_model() -> Path:
         raise UsageError("no current model in this folder; name one, or make one with: edgecv export MODEL")
     try:
         path = Path(json.loads(read_file(_CURRENT, "record", MAX_TEXT_BYTES))["model"])
-    except (ValueError, KeyError, TypeError) as e:
+        found = path.is_file()
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as e:
         raise UsageError(f"'{_CURRENT}' is damaged; name the model, or delete that file.") from e
-    if not path.is_file():
+    if not found:
         raise UsageError(f"the current model '{path}' is gone; name another, or run: edgecv export MODEL")
     return path

@@ -82,3 +82,16 @@ def test_force_replaces_an_existing_output(tmp_path: Path) -> None:
     path = tmp_path / "out.onnx"
     path.touch()
     files.check_output(path, force=True)
+
+
+def test_a_device_or_pipe_is_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="device or pipe"):
+        files.check_output(tmp_path / "pipe", force=True)
+    with pytest.raises(UsageError, match="device or pipe"):
+        files.check_output(Path(os.devnull), force=True)
+
+
+def test_a_name_too_long_for_the_file_system_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="too long"):
+        files.check_output(tmp_path / ("x" * 5000), force=False)

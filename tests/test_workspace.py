@@ -36,3 +36,16 @@ def test_a_damaged_record_is_named(text: str) -> None:
     Path(".edgecv/current").write_text(text)
     with pytest.raises(UsageError, match="damaged"):
         workspace.current_model()
+
+
+def test_a_folder_that_cannot_remember_says_so_and_is_no_error() -> None:
+    Path(".edgecv").write_text("in the way")
+    assert "not remembered" in workspace.set_current_model(Path("a.onnx"))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"model": "' + "x" * 5000 + '"}'])
+def test_a_hostile_record_is_named(text: str) -> None:
+    Path(".edgecv").mkdir()
+    Path(".edgecv/current").write_text(text)
+    with pytest.raises(UsageError, match="damaged"):
+        workspace.current_model()

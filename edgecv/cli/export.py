@@ -110,6 +110,6 @@ def _size(text: str) -> tuple[int, int] | None:
     if not text:
         return None
     parts = text.replace("x", ",").split(",")
-    if not all(p.strip().isdigit() for p in parts) or len(parts) not in (1, 2):
+    if not all(p.strip().isascii() and p.strip().isdigit() for p in parts) or len(parts) not in (1, 2):
         raise UsageError(f"--input-size '{text}' is not HEIGHT,WIDTH in pixels such as 224,224.")
     return int(parts[0]), int(parts[-1])

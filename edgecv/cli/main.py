@@ -1,8 +1,10 @@
 """The typer app; turns an error into one line on stderr and the exit code of its class."""
 
+import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -80,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    if not debug:  # what libraries say on their own account is no news to the user
+        warnings.simplefilter("ignore")
+        logging.disable(logging.ERROR)
     try:
         result = build_app()(args=arguments, standalone_mode=False)
         if result == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C
@@ -122,7 +127,8 @@ def _say(text: str) -> None:
 
 def run() -> None:
     """Console entry point."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     sys.exit(main())
 
 

@@ -22,7 +22,7 @@ def quantize(
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node to leave float; repeatable.")] = None,
     output: Output = None,
     eval_data: Annotated[Path | None, typer.Option("--eval-data", help="Labelled images to judge on.")] = None,
-    max_drop: Annotated[float | None, typer.Option("--max-drop", min=0, help="Gate: points of top-1.")] = None,
+    max_drop: Annotated[float | None, typer.Option("--max-drop", min=0, max=100, help="Gate: points of top-1.")] = None,
     no_bench: Annotated[bool, typer.Option("--no-bench", help="Do not time both models.")] = False,
     threads: Threads = "auto",
     force: Force = False,
@@ -85,7 +85,7 @@ def quantize_notes(result: dict[str, Any]) -> list[str]:
     if rewrites := summary.get("rewrites"):
         kept, undone = ([r["name"] for r in rewrites if r["kept"] is k] for k in (True, False))
         notes.append(f"for speed: {', '.join(kept) or 'nothing'}" + (f" (undone: {', '.join(undone)})" * bool(undone)))
-    notes += summary.get("notes", [])
+    notes += [*summary.get("notes", []), *result["notes"]]
     if parity := result["parity"]:
         where = "" if parity["judged"] else " (the calibration images: a smoke test, not a verdict)"
         notes.append(f"agreement: {parity['agreement']:.2%} of {parity['n']} images{where}")

@@ -2,7 +2,9 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import onnx
 import onnx_ir as ir
 
 from edgecv.errors import UsageError
@@ -22,11 +24,10 @@ def load_model(path: Path) -> ir.Model:
     """
     check_regular_file(path, "model", MAX_MODEL_BYTES)
     try:
-        model = ir.load(path)
-        for value in model.graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                _check_external(path, value.const_value)
-        model = ir.external_data.load_to_model(model)
+        proto = onnx.load(path, load_external_data=False)
+        _check_external(path, proto)
+        onnx.checker.check_model(proto if proto.ByteSize() < MAX_SINGLE_FILE_BYTES else str(path))
+        model = ir.external_data.load_to_model(ir.load(path))
     except UsageError:
         raise
     except Exception as e:  # protobuf, onnx_ir and numpy each have their own way to choke on bad bytes
@@ -65,13 +66,20 @@ def require_manifest(model: ir.Model, path: Path) -> Manifest:
     """Return the manifest inside ``model``.
 
     Raises:
-        UsageError: There is none; the message says how to adopt a foreign model.
+        UsageError: There is none (the message says how to adopt a foreign model), or it names other classes than the
+            graph gives.
     """
     manifest = read_manifest(model, path)
     if manifest is None:
         raise UsageError(
             f"'{path}' has no edgecv manifest (metadata key '{KEY}'), so its preprocessing is not known; "
             f"adopt it first: edgecv export {path} --mean M --std S --labels FILE"
+        )
+    shape = model.graph.outputs[0].shape
+    classes = shape[-1] if shape is not None and len(shape) else None
+    if classes == 0 or (isinstance(classes, int) and manifest.output.labels and classes != len(manifest.output.labels)):
+        raise UsageError(
+            f"'{path}' gives {classes} classes and its manifest names {len(manifest.output.labels)}; export it again."
         )
     return manifest
 
@@ -81,12 +89,29 @@ def weight_bytes(model: ir.Model) -> int:
     return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
 
 
-def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
+def _check_external(path: Path, proto: onnx.ModelProto) -> None:
+    """Allow external data only for the main graph's initializers, from regular files of the model's own folder."""
     folder = path.parent.resolve()
-    target = (folder / tensor.location).resolve()
-    if folder not in target.parents:
-        raise UsageError(f"model '{path}' points to weights outside its own folder ('{tensor.location}'); refused.")
-    check_regular_file(target, "weights file", MAX_MODEL_BYTES)
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key != "location":
+                continue
+            target = (folder / entry.value).resolve()
+            if folder not in target.parents:
+                raise UsageError(f"model '{path}' points to weights outside its own folder ('{entry.value}'); refused.")
+            check_regular_file(target, "weights file", MAX_MODEL_BYTES)
+    if any(
+        _has_external(message) for message in (*proto.graph.node, *proto.functions, *proto.graph.sparse_initializer)
+    ):
+        raise UsageError(f"model '{path}' keeps the tensor of a node outside the file; export it again as one file.")
+
+
+def _has_external(message: Any) -> bool:
+    """Return whether a tensor anywhere inside a protobuf message points to another file."""
+    if isinstance(message, onnx.TensorProto):
+        return message.data_location == onnx.TensorProto.EXTERNAL or bool(message.external_data)
+    found = (value for field, value in message.ListFields() if field.message_type is not None)
+    return any(_has_external(m) for value in found for m in (value if hasattr(value, "__len__") else (value,)))
 
 
 def _first_line(error: Exception) -> str:

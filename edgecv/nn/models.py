@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgecv.errors import UsageError, nearest
-from edgecv.nn.network import Network, input_spec
+from edgecv.nn.network import Network, check_class_count, input_spec
 from edgecv.nn.torchvision_networks import TORCHVISION, build_torchvision, torchvision_names
 from edgecv.nn.weights import (
     WEIGHTS_PACKAGES,
@@ -115,7 +115,7 @@ def _classes_in(state: dict[str, torch.Tensor], classifier: object) -> int | Non
     for name in names:
         bias = state.get(f"{name}.bias")
         if bias is not None and bias.ndim == 1:
-            return len(bias)
+            return check_class_count(len(bias))
     return None
 
 

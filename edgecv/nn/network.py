@@ -6,7 +6,11 @@ from typing import Any
 
 from torch import nn
 
+from edgecv.errors import UsageError
 from edgecv.manifest import InputSpec
+
+MAX_CLASSES = 100_000
+"""ImageNet-21k has 21,841; a hostile checkpoint can name 10 million and take 80 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,13 @@ class Network:
     label_ids: tuple[str, ...]
     source: dict[str, str]
     stride: int
+
+
+def check_class_count(count: int) -> int:
+    """Return ``count``; raise UsageError above :data:`MAX_CLASSES`, before a network of that size is allocated."""
+    if not 1 <= count <= MAX_CLASSES:
+        raise UsageError(f"the checkpoint's classifier has {count} classes; edgecv builds up to {MAX_CLASSES}.")
+    return count
 
 
 def input_spec(config: dict[str, Any]) -> InputSpec:

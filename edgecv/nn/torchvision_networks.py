@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from edgecv.manifest import InputSpec
-from edgecv.nn.network import Network, crop_share, input_spec
+from edgecv.nn.network import Network, check_class_count, crop_share, input_spec
 from edgecv.nn.weights import check_reachable, no_weights
 
 TORCHVISION = "torchvision:"
@@ -51,7 +51,7 @@ def build_torchvision(
 
 def _last_bias_length(state: dict[str, torch.Tensor]) -> int:
     biases = [v for k, v in state.items() if k.endswith(".bias") and v.ndim == 1]
-    return len(biases[-1]) if biases else 1000
+    return check_class_count(len(biases[-1])) if biases else 1000
 
 
 def _preset_spec(weights: Any) -> InputSpec:

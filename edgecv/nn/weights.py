@@ -5,6 +5,7 @@ import re
 import socket
 import urllib.parse
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,19 +109,25 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         UsageError: Wrong kind of file, damaged, or a pickle that holds more than tensors.
     """
     check_regular_file(path, "checkpoint", MAX_MODEL_BYTES)
+    with path.open("rb") as f:
+        magic = f.read(2)
+    if path.suffix != ".safetensors" and magic not in (b"PK", b"\x80\x02"):  # zip, or the legacy pickle protocol 2
+        raise UsageError(f"checkpoint '{path}' is not a PyTorch file; save the state dict with torch.save again.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return dict(load_file(path, device="cpu"))
         if path.suffix in (".pth", ".pt", ".bin", ".tar"):
-            return _unwrap(torch.load(path, map_location="cpu", weights_only=True))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return _unwrap(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as e:  # safetensors, zipfile and the unpickler each have their own errors
         reason = "it holds more than tensors" if "weights_only" in str(e).lower() else str(e).strip().split("\n")[0]
         raise UsageError(
             f"checkpoint '{path}' cannot be read safely ({reason[:120]}); save its state dict as .safetensors."
         ) from e
-    raise UsageError(f"checkpoint '{path}' is neither .safetensors nor .pth.")
+    raise UsageError(f"checkpoint '{path}' is neither .safetensors nor .pth; rename or save it as one of them.")
 
 
 def _unwrap(loaded: object) -> dict[str, torch.Tensor]:
@@ -137,8 +144,13 @@ def load_into(network: nn.Module, state: StateDict, where: str) -> None:
     """Load ``state`` strictly.
 
     Raises:
-        UsageError: A key is missing, left over, or of another shape; the first one is named.
+        UsageError: A key is missing, left over, of another shape, or not finite; the first one is named.
     """
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UsageError(
+                f"'{where}' holds NaN or infinity in '{key}'; the training broke, take an earlier checkpoint."
+            )
     own = network.state_dict()
     optional = {k for k in own if k.endswith("num_batches_tracked")}
     missing = sorted(own.keys() - state.keys() - optional)

@@ -56,7 +56,8 @@ def export_model(request: ExportRequest, progress: Progress = no_progress) -> di
     """
     _check_options(request)
     report = _adopt(request) if request.model.endswith(".onnx") else _export(request, progress)
-    workspace.set_current_model(Path(report["artifact"]))
+    if forgotten := workspace.set_current_model(Path(report["artifact"])):
+        report["notes"].append(forgotten)
     return report
 
 

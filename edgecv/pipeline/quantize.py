@@ -85,10 +85,11 @@ def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -
                 raise GateFailedError(_failure(parity, output))
             made = replace(made, parity=(*made.parity, _parity_entry(parity, source)))
         save_model(quantized.model, output, made)
-    workspace.set_current_model(output)
+    forgotten = workspace.set_current_model(output)
     return {
         "source": str(source),
         "artifact": str(output),
+        "notes": [forgotten] if forgotten else [],
         "mode": request.mode,
         "bytes_before": source.stat().st_size,
         "bytes_after": output.stat().st_size,
@@ -111,6 +112,8 @@ def _check_request(request: QuantizeRequest, source: Path) -> None:
         raise UsageError(f"mode '{request.mode}' is not one of {', '.join(MODES)}.")
     if request.mode == "int8" and request.data is None:
         raise UsageError("int8 needs images to calibrate on; add --data DIR (training images, about 100 or more).")
+    if request.max_drop is not None and not 0 <= request.max_drop <= 100:
+        raise UsageError(f"--max-drop {request.max_drop} is not in 0..100 percentage points.")
     if request.max_drop is not None and request.eval_data is None:
         raise UsageError(
             "--max-drop needs labelled images to judge on; add --eval-data DIR (not the calibration images)."
@@ -220,6 +223,8 @@ def _parity_entry(parity: dict[str, Any], source: Path) -> dict[str, Any]:
 
 
 def _failure(parity: dict[str, Any], output: Path) -> str:
+    if parity["drop_interval"] is None:
+        return f"'{output}' was not written: {parity['reason']}"
     low, high = parity["drop_interval"]
     return (
         f"'{output}' was not written: top-1 drops by {parity['drop_points']:.2f} points [{low:.2f}, {high:.2f}] on "

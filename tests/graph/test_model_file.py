@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from conftest import build_tiny_model
@@ -61,3 +62,38 @@ def test_weights_too_large_for_one_file_go_beside_it(
     assert (tmp_path / "big.onnx.data").is_file()
     again = model_file.load_model(path)
     assert model_file.weight_bytes(again) == model_file.weight_bytes(model_file.load_model(tiny_model))
+
+
+@pytest.mark.parametrize("place", ["constant", "branch"])
+def test_a_node_may_not_point_to_another_file(tmp_path: Path, place: str) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")  # reading it would wait for ever
+    outside = onnx.TensorProto(name="t", data_type=onnx.TensorProto.FLOAT, dims=[1])
+    outside.data_location = onnx.TensorProto.EXTERNAL
+    entry = outside.external_data.add()
+    entry.key, entry.value = "location", "pipe"
+    proto = onnx.load(build_tiny_model(tmp_path / "m.onnx"))
+    node = onnx.helper.make_node("Constant", [], ["t"], value=outside)
+    if place == "branch":
+        branch = onnx.helper.make_graph([node], "b", [], [onnx.helper.make_tensor_value_info("t", 1, [1])])
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "yes"))
+        node = onnx.helper.make_node("If", ["yes"], ["u"], then_branch=branch, else_branch=branch)
+    proto.graph.node.append(node)
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(UsageError, match="outside the file"):
+        model_file.load_model(tmp_path / "m.onnx")
+
+
+def test_a_graph_that_contradicts_itself_or_its_manifest_is_refused(tmp_path: Path) -> None:
+    proto = onnx.load(build_tiny_model(tmp_path / "m.onnx"))
+    proto.graph.initializer[2].dims[0] = 1 << 30
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(UsageError, match="raw_data size"):
+        model_file.load_model(tmp_path / "m.onnx")
+    proto = onnx.load(build_tiny_model(tmp_path / "n.onnx"))
+    proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
+    del proto.graph.value_info[:]
+    model = model_file.ir.from_proto(proto)
+    with pytest.raises(UsageError, match="7 classes and its manifest names 3"):
+        model_file.require_manifest(model, tmp_path / "n.onnx")

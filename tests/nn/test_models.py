@@ -61,6 +61,12 @@ def test_a_users_weights_set_the_number_of_classes(tmp_path: Path, name: str) ->
     assert "license" not in network.source, "nobody said which"
 
 
+def test_a_classifier_of_ten_million_classes_is_refused_before_it_is_allocated(tmp_path: Path) -> None:
+    torch.save({"fc.bias": torch.zeros(10_000_000)}, tmp_path / "w.pth")
+    with pytest.raises(UsageError, match="10000000 classes"):
+        models.build_network("resnet18", weights=tmp_path / "w.pth")
+
+
 def test_random_weights_are_said_to_be_random_and_follow_the_seed() -> None:
     images = torch.randn((2, 3, 224, 224), generator=torch.Generator().manual_seed(0))
     outputs = []

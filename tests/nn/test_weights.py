@@ -84,6 +84,14 @@ def test_a_state_dict_of_another_network_names_the_first_difference() -> None:
         weights.load_into(network, state, "w.pth")
 
 
+def test_weights_that_are_not_finite_are_refused_before_anything_is_exported() -> None:
+    network = _network()
+    state = dict(network.state_dict())
+    state["0.weight"] = state["0.weight"] * float("nan")
+    with pytest.raises(UsageError, match=r"NaN or infinity in '0\.weight'"):
+        weights.load_into(network, state, "w.pth")
+
+
 def test_random_initialisation_leaves_no_branch_dead_and_is_repeatable() -> None:
     torch.manual_seed(0)
     network = timm.create_model("resnet18", pretrained=False, num_classes=5)

@@ -156,3 +156,45 @@ def test_an_already_quantized_model_is_refused(request_int8: QuantizeRequest) ->
     quantize_model(request_int8)
     with pytest.raises(UsageError, match="already"):
         quantize_model(replace(request_int8, model=Path("tiny.int8.onnx")))
+
+
+def test_a_slower_model_comes_with_the_work_it_loses_time_in(
+    request_int8: QuantizeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecv.benchmark import latency
+    from edgecv.benchmark.plan import Preset
+    from edgecv.benchmark.statistics import Interval
+
+    measure = latency.compare_latency
+    short = Preset("short", min_queries=8, min_seconds=0.05, max_seconds=1, max_warm_up_seconds=0.2)
+
+    def with_speedup(estimate: float) -> dict[str, object]:
+        def measured(models: list[Path], **options: object) -> object:
+            report = measure(models, **(options | {"preset": short}))  # type: ignore[arg-type]
+            speedup = Interval(estimate, estimate * 0.98, estimate * 1.02, 0.95)
+            return replace(report, results=(report.results[0], replace(report.results[1], speedup=speedup)))
+
+        monkeypatch.setattr(latency, "compare_latency", measured)
+        result = quantize_model(replace(request_int8, bench=True, threads="1", force=True))["latency"]
+        assert result is not None
+        return result
+
+    slow = with_speedup(0.5)
+    assert slow["slower"]
+    assert all(x["candidate_ms"] > x["reference_ms"] for x in slow["slower_in"])  # type: ignore[attr-defined]
+    fast = with_speedup(1.5)
+    assert (fast["slower"], fast["slower_in"]) == (False, [])
+
+
+def test_a_model_that_answers_nan_fails_the_gate_in_words(request_int8: QuantizeRequest) -> None:
+    proto = onnx.load(build_tiny_model(Path("nan.onnx")))
+    proto.graph.node[-1].output[0] = "raw"
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0), "zero"))
+    proto.graph.node.append(onnx.helper.make_node("Sub", ["raw", "raw"], ["none"], "none"))
+    proto.graph.node.append(onnx.helper.make_node("Div", ["none", "zero"], ["logits"], "nan"))
+    onnx.save(proto, "nan.onnx")
+    Path("flat").mkdir()
+    for path in Path("calib").rglob("*.png"):
+        Image.open(path).rotate(90).save(Path("flat") / f"{path.parent.name}{path.name}")
+    with pytest.raises(GateFailedError, match="not written"):
+        quantize_model(replace(request_int8, model=Path("nan.onnx"), eval_data=Path("flat"), max_drop=1.0))
