@@ -107,6 +107,7 @@ def split(
     debug: Debug = False,
 ) -> None:
     """Divide a data set into train, val and test: by class, and no picture or copy of it on two sides."""
+    from edgecv.data.dataset import unreadable_notes
     from edgecv.data.folder import open_dataset
     from edgecv.data.split import check_list_place, split_dataset, write_lists
     from edgecv.files import check_output
@@ -124,7 +125,13 @@ def split(
     write_lists({paths[name]: side for name, side in sides.items()})
     counts = {name: len(side) for name, side in sides.items()}
     emit(
-        {"data": folder, "files": paths, "images": counts, "host": host_facts(n=len(dataset), seed=seed)},
+        {
+            "data": folder,
+            "files": paths,
+            "images": counts,
+            "unreadable": len(dataset.unreadable),
+            "host": host_facts(n=len(dataset), seed=seed),
+        },
         as_json=as_json,
         quiet=quiet,
         tables=[
@@ -137,6 +144,7 @@ def split(
                 ],
             )
         ],
+        notes=unreadable_notes(dataset),
         verdict="no picture is on two sides",
         artifact=paths["train"],
         next_command=f"edgecv data calib {paths['train']} -n 100 -o {stem.with_name(stem.name + '.calib.csv')}",
@@ -157,6 +165,7 @@ def calib(
 ) -> None:
     """Draw images to calibrate with from the training side, every class alike."""
     from edgecv.data.calibration import copy_images, draw_calibration
+    from edgecv.data.dataset import unreadable_notes
     from edgecv.data.folder import open_dataset
     from edgecv.data.split import check_list_place, write_lists
     from edgecv.files import check_output
@@ -174,9 +183,16 @@ def calib(
         copy_images(drawn, output)
     classes = len(set(drawn.class_indices) - {-1})
     emit(
-        {"data": folder, "file": output, "classes": classes, "host": host_facts(n=len(drawn), seed=seed)},
+        {
+            "data": folder,
+            "file": output,
+            "classes": classes,
+            "unreadable": len(dataset.unreadable),
+            "host": host_facts(n=len(drawn), seed=seed),
+        },
         as_json=as_json,
         quiet=quiet,
+        notes=unreadable_notes(dataset),
         verdict=f"{len(drawn)} of {len(dataset)} images, {classes} of {len(dataset.class_names)} classes",
         artifact=output,
         next_command=f"edgecv quantize --int8 --data {output}",

@@ -22,7 +22,8 @@ class Audit:
         formats: Files by Pillow's format name.
         width_range: Smallest and largest width in pixels.
         height_range: The same for heights.
-        broken: ``(path, why)`` of files that cannot be decoded whole.
+        broken: ``(path, why)`` of files that cannot be decoded whole, and of pipes, devices and links that lead
+            nowhere with an image's name.
         identical: Groups of files with equal bytes, within one class.
         similar: Groups of nearly equal pictures, within one class.
         conflicting: Groups of equal or nearly equal pictures that stand in different classes.
@@ -80,7 +81,7 @@ def audit_dataset(
         formats=dict(sorted(Counter(p.format for p in usable).items())),
         width_range=_range([p.size[0] for p in usable]),
         height_range=_range([p.size[1] for p in usable]),
-        broken=[(names[i], p.error) for i, p in enumerate(prints) if p.error],
+        broken=[*((names[i], p.error) for i, p in enumerate(prints) if p.error), *_unreadable(dataset)],
         calibration=[names[i] for i, p in enumerate(prints) if p.sha256 in calibration],
     )
     _sort_groups(audit, dataset, prints, others, names, _names(against) if against else [])
@@ -114,6 +115,16 @@ def _sort_groups(
             audit.identical.append(shown)
         else:
             audit.similar.append(shown)
+
+
+def _unreadable(dataset: Dataset) -> list[tuple[str, str]]:
+    return [
+        (
+            str(p.relative_to(dataset.root)),
+            "is a link that leads nowhere." if p.is_symlink() else "is not a regular file.",
+        )
+        for p in dataset.unreadable
+    ]
 
 
 def _names(dataset: Dataset) -> list[str]:

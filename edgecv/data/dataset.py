@@ -18,6 +18,7 @@ class Dataset:
         class_indices: For each sample the position of its class in ``class_names``, or -1.
         num_classes: How many classes the model has; 0 when no labels were given.
         skipped: Files that are not images by their name.
+        unreadable: What has an image's name and is no file: pipes, devices, links that lead nowhere. Never opened.
     """
 
     root: Path
@@ -26,6 +27,7 @@ class Dataset:
     class_indices: tuple[int, ...] = ()
     num_classes: int = 0
     skipped: int = 0
+    unreadable: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -55,8 +57,38 @@ class Dataset:
         return self.subset([i * len(self) // limit for i in range(limit)])
 
 
-def check_inside(path: Path, root: Path) -> None:
-    """Raise UsageError when ``path``, with its links followed, is not inside ``root`` (already resolved)."""
-    target = path.resolve()
+def unreadable_notes(dataset: Dataset) -> list[str]:
+    """Return a sentence about :attr:`Dataset.unreadable` for a report, or nothing."""
+    count = len(dataset.unreadable)
+    if not count:
+        return []
+    return [
+        f"left out: {count} broken links or pipes with an image's name (first: '{dataset.unreadable[0]}'); list them "
+        "with: edgecv data check"
+    ]
+
+
+def check_inside(path: Path, root: Path) -> Path:
+    """Return the file that ``path`` leads to, its links followed.
+
+    Raises:
+        UsageError: It is not inside ``root`` (already resolved), its links go round in a circle, or its name is longer
+            than the file system takes.
+    """
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError) as e:  # RuntimeError: how Python 3.11 and 3.12 tell a circle of links
+        raise UsageError(f"'{shorten(path)}' cannot be followed ({_reason(e)}); check the name and its links.") from e
     if not target.is_relative_to(root):
-        raise UsageError(f"'{path}' leads outside the data folder '{root}'; copy the file into it.")
+        raise UsageError(f"'{shorten(path)}' leads outside the data folder '{root}'; copy the file into it.")
+    return target
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or "its links go round in a circle"
+
+
+def shorten(path: Path | str, characters: int = 200) -> str:
+    """Return a path for a message, cut when nobody would read it to its end."""
+    text = str(path)
+    return text if len(text) <= characters else f"{text[:characters]}…"

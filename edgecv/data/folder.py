@@ -1,12 +1,13 @@
 """Finding the images of a data set and their classes: class folders, CSV, a flat folder, a list, one image."""
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecv.data.classes import match_classes
-from edgecv.data.dataset import Dataset, check_inside
+from edgecv.data.dataset import Dataset, check_inside, shorten
 from edgecv.data.lists import read_csv, read_list
 from edgecv.errors import UsageError
 from edgecv.files import MAX_IMAGE_BYTES, check_regular_file
@@ -42,8 +43,8 @@ def open_dataset(
     """
     try:
         path.stat()
-    except OSError as e:
-        raise UsageError(f"data '{path}' cannot be read ({e.strerror}); check the path.") from e
+    except (OSError, ValueError) as e:  # ValueError: a NUL in the name
+        raise UsageError(f"data {shorten(path)!r} cannot be read ({getattr(e, 'strerror', e)}); check the path.") from e
     if path.is_dir():
         found = _from_folder(path)
     elif path.suffix.lower() == ".csv":
@@ -67,76 +68,110 @@ def open_dataset(
 
 
 def _from_folder(root: Path) -> Dataset:
-    folders, files = _children(root, root.resolve())
-    images = [p for p in files if _is_image(p)]
-    skipped = len(files) - len(images)
-    if not folders:
-        if not images:
-            raise UsageError(f"data folder '{root}' holds no images{_skipped(skipped)}; {_WANTED}")
-        return Dataset(root, tuple((p, None) for p in images), (), (-1,) * len(images), skipped=skipped)
-    names = [f.name for f in folders]
-    if all(name.lower() in SPLIT_NAMES for name in names) and _holds_folders(folders[0]):
-        raise UsageError(f"data folder '{root}' holds splits ({', '.join(names)}); name one of them: {folders[-1]}")
-    if images:
-        raise UsageError(
-            f"data folder '{root}' holds both images ('{images[0].name}') and folders ('{names[0]}'), so their classes "
-            "are unclear; move those images into a class folder, or out."
-        )
-    samples: list[tuple[Path, None]] = []
+    top = _list_folder(root, root.resolve())
+    skipped, unreadable = top.skipped, list(top.unreadable)
+    if not top.folders:
+        if not top.images:
+            raise UsageError(f"data folder '{root}' holds no images{_left_out(skipped, unreadable)}; {_WANTED}")
+        samples = tuple((p, None) for p in top.images)
+        return Dataset(root, samples, (), (-1,) * len(samples), skipped=skipped, unreadable=tuple(unreadable))
+    _check_class_folders(root, top)
+    images: list[Path] = []
     classes: list[str] = []
     indices: list[int] = []
-    for folder in folders:
-        inside = list(_walk(folder, root.resolve()))
-        pictures = [p for p in inside if _is_image(p)]
-        skipped += len(inside) - len(pictures)
-        if pictures:
-            samples += [(p, None) for p in pictures]
-            indices += [len(classes)] * len(pictures)
+    for folder in top.folders:
+        before = len(images)
+        for found in _walk(folder, root.resolve()):
+            images += found.images
+            unreadable += found.unreadable
+            skipped += found.skipped
+        if len(images) > before:
+            indices += [len(classes)] * (len(images) - before)
             classes.append(folder.name)
-    if not samples:
-        raise UsageError(f"the {len(folders)} folders in '{root}' hold no images{_skipped(skipped)}; {_WANTED}")
-    return Dataset(root, tuple(samples), tuple(classes), tuple(indices), skipped=skipped)
+    if not images:
+        left_out = _left_out(skipped, unreadable)
+        raise UsageError(f"the {len(top.folders)} folders in '{root}' hold no images{left_out}; {_WANTED}")
+    samples = tuple((p, None) for p in images)
+    return Dataset(root, samples, tuple(classes), tuple(indices), skipped=skipped, unreadable=tuple(unreadable))
 
 
 _WANTED = "give a folder of class folders with images, a flat folder of images, or a CSV with path,label."
 
 
-def _children(folder: Path, root: Path) -> tuple[list[Path], list[Path]]:
-    """Return the (folders, regular files) in ``folder``, sorted by name; hidden ones left out."""
-    folders, files = [], []
+def _check_class_folders(root: Path, top: "_Listing") -> None:
+    names = [f.name for f in top.folders]
+    if all(name.lower() in SPLIT_NAMES for name in names) and _holds_folders(top.folders[0]):
+        raise UsageError(f"data folder '{root}' holds splits ({', '.join(names)}); name one of them: {top.folders[-1]}")
+    if top.images:
+        raise UsageError(
+            f"data folder '{root}' holds both images ('{top.images[0].name}') and folders ('{names[0]}'), so their "
+            "classes are unclear; move those images into a class folder, or out."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What one folder holds, each sorted by name; hidden entries are left out."""
+
+    folders: list[Path]
+    images: list[Path]
+    unreadable: list[Path]
+    skipped: int
+
+
+def _list_folder(folder: Path, root: Path) -> _Listing:
+    folders, images, unreadable, skipped = [], [], [], 0
     try:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
     except OSError as e:
-        raise UsageError(f"data folder '{folder}' cannot be read: {e.strerror}.") from e
+        raise UsageError(f"data folder '{shorten(folder)}' cannot be read: {e.strerror}.") from e
     for entry in entries:
         if entry.name.startswith("."):
             continue
         path = folder / entry.name
-        if entry.is_symlink():
+        kind = _kind(entry)
+        if entry.is_symlink() and kind:  # a link that leads nowhere is never opened
             check_inside(path, root)
-            if entry.is_dir():
+            if stat.S_ISDIR(kind):
                 raise UsageError(f"'{path}' is a link to a folder; name the real folder or copy it here.")
-        if entry.is_dir():
+        if stat.S_ISDIR(kind):
             folders.append(path)
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            skipped += 1
+        elif stat.S_ISREG(kind):
+            images.append(path)
         else:
-            files.append(path)
-    return folders, files
+            unreadable.append(path)
+    return _Listing(folders, images, unreadable, skipped)
 
 
-def _walk(folder: Path, root: Path) -> Iterator[Path]:
-    folders, files = _children(folder, root)
-    yield from files
-    for inner in folders:
-        yield from _walk(inner, root)
+def _kind(entry: os.DirEntry[str]) -> int:
+    """Return the file type bits of what the entry leads to; 0 for a link that leads nowhere."""
+    try:
+        return stat.S_IFMT(entry.stat().st_mode)
+    except OSError as e:
+        if entry.is_symlink():
+            return 0
+        raise UsageError(f"'{shorten(entry.path)}' in the data folder cannot be read: {e.strerror}.") from e
+
+
+def _walk(folder: Path, root: Path) -> Iterator[_Listing]:
+    """Yield ``folder`` and every folder in it; a list, not recursion, so that depth costs no stack."""
+    waiting = [folder]
+    while waiting:
+        found = _list_folder(waiting.pop(), root)
+        yield found
+        waiting += reversed(found.folders)
 
 
 def _holds_folders(folder: Path) -> bool:
-    return bool(_children(folder, folder.resolve())[0])
+    return bool(_list_folder(folder, folder.resolve()).folders)
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-
-
-def _skipped(count: int) -> str:
-    return f" (skipped {count} other files)" if count else ""
+def _left_out(skipped: int, unreadable: Sequence[Path]) -> str:
+    counts = [
+        f"{count} {what}"
+        for count, what in ((skipped, "other files"), (len(unreadable), "broken links or pipes"))
+        if count
+    ]
+    return f" (left out: {', '.join(counts)})" if counts else ""

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,27 @@ def test_check_lists_what_must_be_mended_and_is_exit_1(color_folder: Path, capsy
     assert "broken: red/0.png" in out
     assert "verdict:  to mend: 1 broken, 1 groups in conflicting classes" in out
     assert "other class: blue/same.png = red/1.png" in out
+
+
+def test_pipes_and_broken_links_are_listed_and_noted(color_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (color_folder / "red" / "gone.png").symlink_to("nothing.png")
+    os.mkfifo(color_folder / "red" / "pipe.png")
+    assert run("check", color_folder) == 1
+    out = capsys.readouterr().out
+    assert "broken: red/gone.png: is a link that leads nowhere" in out
+    assert "broken: red/pipe.png: is not a regular file" in out
+    for command in ("split", "calib"):
+        assert (
+            run(
+                command,
+                color_folder,
+                "-o",
+                color_folder.parent / f"{command}.csv",
+                *(["-n", 3][: 2 * (command == "calib")]),
+            )
+            == 0
+        )
+        assert "left out: 2 broken links or pipes" in capsys.readouterr().out
 
 
 def test_check_against_another_set_finds_shared_images(

@@ -1,4 +1,6 @@
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,11 @@ def test_text_list_names_one_path_a_line(tmp_path: Path) -> None:
         ("path,label\n/etc/hostname,red\n", "relative"),
         ("path,label\none.png,\n", "no label for 'one.png'"),
         ("path,label\none.png,red\none.png,red\n", "twice"),
+        ("path,label\none.png,red\nx/../one.png,red\n", "names 'one.png' twice, on line 3 as 'x/../one.png'"),
+        ("path,label\none.png,red\nlink.png,red\n", "twice"),
+        ("path,label\n" + "a" * 3_000 + ",red\n", "line 2 .*too long"),
+        ("path,label\na\0.png,red\n", "line 2 .*relative"),
+        ("path,label\ncircle.png,red\n", "circle"),
         ("path,label\none.png,purple\n", "'purple' matches none"),
         ("path\n\x00\n", "line 2|readable"),
     ],
@@ -85,6 +92,9 @@ def test_text_list_names_one_path_a_line(tmp_path: Path) -> None:
 def test_bad_csv_is_told_in_one_sentence(tmp_path: Path, content: str, words: str) -> None:
     picture(tmp_path / "inner" / "one.png")
     picture(tmp_path / "outside.png")
+    (tmp_path / "inner" / "x").mkdir()
+    (tmp_path / "inner" / "link.png").symlink_to("one.png")
+    (tmp_path / "inner" / "circle.png").symlink_to("circle.png")
     table = tmp_path / "inner" / "list.csv"
     table.write_text(content)
     if not content:
@@ -149,7 +159,62 @@ def test_a_link_to_a_parent_folder_does_not_loop(tmp_path: Path) -> None:
 def test_a_pipe_is_never_opened(tmp_path: Path) -> None:
     picture(tmp_path / "x.png")
     os.mkfifo(tmp_path / "y.png")
-    assert open_dataset(tmp_path).skipped == 1
+    found = open_dataset(tmp_path)
+    assert [p.name for p, _ in found.samples] == ["x.png"]
+    assert (found.skipped, found.unreadable) == (0, (tmp_path / "y.png",))
+
+
+def test_links_that_lead_nowhere_or_round_in_a_circle_are_counted(tmp_path: Path) -> None:
+    picture(tmp_path / "red" / "x.png")
+    (tmp_path / "red" / "gone.png").symlink_to("nothing.png")
+    (tmp_path / "red" / "self.png").symlink_to("self.png")
+    found = open_dataset(tmp_path)
+    assert len(found) == 1
+    assert [p.name for p in found.unreadable] == ["gone.png", "self.png"]
+
+
+def test_a_folder_of_nothing_but_broken_links_says_so(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to("nothing.png")
+    with pytest.raises(UsageError, match="1 broken links or pipes"):
+        open_dataset(tmp_path)
+
+
+def nested(folder: Path, depth: int) -> None:
+    """Make folders inside folders, deeper than one path can name."""
+    folder.mkdir()
+    handle = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=handle)
+        inner = os.open("d", os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = inner
+    os.close(handle)
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "set"
+    subprocess.run(["rm", "-rf", str(tmp_path / "set")], check=True)  # pytest's own clean-up recurses
+
+
+def test_folders_are_walked_however_deep_they_are(deep: Path) -> None:
+    picture(deep / "blue" / "x.png")
+    nested(deep / "red", 1_200)
+    (deep / "red" / Path(*["d"] * 1_200) / "y.png").write_bytes((deep / "blue" / "x.png").read_bytes())
+    assert [p.name for p, _ in open_dataset(deep).samples] == ["x.png", "y.png"]
+
+
+def test_folders_deeper_than_a_path_can_name_are_refused(deep: Path) -> None:
+    picture(deep / "blue" / "x.png")
+    nested(deep / "red", 2_500)
+    with pytest.raises(UsageError, match="too long"):
+        open_dataset(deep)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 3_000])
+def test_a_name_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        open_dataset(tmp_path / name)
 
 
 def test_unknown_kind_of_file_is_refused(tmp_path: Path) -> None:
