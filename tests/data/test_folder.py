@@ -1,6 +1,6 @@
+import inspect
 import os
-import subprocess
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import pytest
@@ -179,36 +179,36 @@ def test_a_folder_of_nothing_but_broken_links_says_so(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
-def nested(folder: Path, depth: int) -> None:
-    """Make folders inside folders, deeper than one path can name."""
+def nested(folder: Path, name: str, depth: int) -> None:
+    """Make folders inside folders, one by one: together they may be deeper than one path can name."""
     folder.mkdir()
     handle = os.open(folder, os.O_RDONLY)
     for _ in range(depth):
-        os.mkdir("d", dir_fd=handle)
-        inner = os.open("d", os.O_RDONLY, dir_fd=handle)
+        os.mkdir(name, dir_fd=handle)
+        inner = os.open(name, os.O_RDONLY, dir_fd=handle)
         os.close(handle)
         handle = inner
     os.close(handle)
 
 
-@pytest.fixture
-def deep(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "set"
-    subprocess.run(["rm", "-rf", str(tmp_path / "set")], check=True)  # pytest's own clean-up recurses
+def test_folders_are_walked_without_recursion(tmp_path: Path) -> None:
+    picture(tmp_path / "blue" / "x.png")
+    nested(tmp_path / "red", "d", 200)
+    picture(tmp_path / "red" / Path(*["d"] * 200) / "y.png")
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 100)
+    try:
+        found = open_dataset(tmp_path)
+    finally:
+        sys.setrecursionlimit(usual)
+    assert [p.name for p, _ in found.samples] == ["x.png", "y.png"]
 
 
-def test_folders_are_walked_however_deep_they_are(deep: Path) -> None:
-    picture(deep / "blue" / "x.png")
-    nested(deep / "red", 1_200)
-    (deep / "red" / Path(*["d"] * 1_200) / "y.png").write_bytes((deep / "blue" / "x.png").read_bytes())
-    assert [p.name for p, _ in open_dataset(deep).samples] == ["x.png", "y.png"]
-
-
-def test_folders_deeper_than_a_path_can_name_are_refused(deep: Path) -> None:
-    picture(deep / "blue" / "x.png")
-    nested(deep / "red", 2_500)
+def test_folders_deeper_than_a_path_can_name_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "blue" / "x.png")
+    nested(tmp_path / "red", "d" * 250, 20)
     with pytest.raises(UsageError, match="too long"):
-        open_dataset(deep)
+        open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 3_000])
