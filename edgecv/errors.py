@@ -1,7 +1,8 @@
 """Errors for the person reading them: what is wrong, why, what to type next; each class carries its exit code."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class EdgecvError(Exception):
@@ -15,9 +16,18 @@ class UsageError(EdgecvError):
 
 
 class GateFailedError(EdgecvError):
-    """A limit the user set was not met (exit code 1)."""
+    """A limit the user set was not met (exit code 1).
+
+    Attributes:
+        report: Everything that was measured before the gate closed, for who wants to see why; None when nothing was.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, report: Mapping[str, Any] | None = None) -> None:
+        """Keep the report beside the message."""
+        super().__init__(message)
+        self.report = report
 
 
 class EnvironmentRefusedError(EdgecvError):

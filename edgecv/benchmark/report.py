@@ -140,13 +140,18 @@ class BenchReport:
 
 def describe(results: Sequence[Result]) -> tuple[str, tuple[str, ...]]:
     """Return (verdict, verdicts) in words, see :class:`BenchReport`."""
-    if len(results) == 1:
-        return _single_verdict(results[0]), ()
     names = short_names(results)
-    lines = tuple(ratio_verdict(names[0], name, r.speedup) for name, r in zip(names[1:], results[1:], strict=True))
+    broken = [name for name, r in zip(names, results, strict=True) if not r.finite_outputs]
+    warning = f"; not finite (NaN or Inf): the outputs of {' and of '.join(broken)}" if broken else ""
+    if len(results) == 1:
+        return _single_verdict(results[0]) + warning, ()
+    lines = tuple(
+        ratio_verdict(names[0], name, r.speedup) + _doubt(results[0], r)
+        for name, r in zip(names[1:], results[1:], strict=True)
+    )
     fastest = max(range(1, len(results)), key=lambda i: _speed(results[i]))
     prefix = "fastest: " if len(lines) > 1 and _speed(results[fastest]) > 1 else ""
-    return prefix + lines[fastest - 1], lines
+    return prefix + lines[fastest - 1] + warning, lines
 
 
 def short_names(results: Sequence[Result]) -> list[str]:
@@ -173,6 +178,12 @@ def ratio_verdict(reference: str, candidate: str, speedup: Interval | None) -> s
     return f"{candidate} is {slower.estimate:.2f}x slower than {reference} here {interval}: keep {reference}"
 
 
+def _doubt(reference: Result, result: Result) -> str:
+    """Return what made either of the two unsteady: a ratio measured beside other work holds for that mixture only."""
+    reasons = dict.fromkeys((*reference.unstable_reasons, *result.unstable_reasons))
+    return f"; unstable: {'; '.join(reasons)}" if reasons else ""
+
+
 def _speed(result: Result) -> float:
     return result.speedup.estimate if result.speedup else 0.0
 
@@ -188,7 +199,8 @@ def _single_verdict(result: Result) -> str:
 def save_report(report: BenchReport, path: Path) -> None:
     """Write ``report`` as JSON (temporary file, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, json.dumps(report.to_dict(), indent=1, ensure_ascii=False).encode() + b"\n")
+    text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
+    write_bytes(path, text.encode(errors="backslashreplace") + b"\n")  # half a character in a file's name: \udcff
 
 
 def load_results(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

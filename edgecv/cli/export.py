@@ -75,7 +75,7 @@ def export(
         quiet=quiet,
         tables=[
             (
-                f"{result['against']} against ONNX Runtime",
+                f"{result['against']} against the .onnx in ONNX Runtime",
                 ["batch", "size", "images", "same top-1", "max |diff|"],
                 rows,
             )

@@ -54,5 +54,5 @@ def models(
         tables=[("", ["network", "parameters", "MACs", "input", "licence", "weights"], rows)],
         notes=[", ".join(rest)] if rest else [],
         verdict=f"{len(names)} networks" + (f", {len(facts)} described (--limit)" if rest else ""),
-        next_command=f"edgecv export {names[0]}",
+        next_command=f"edgecv export {next((f.name for f in facts if f.weights != 'none'), names[0])}",
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """``edgecv quantize``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +33,7 @@ def quantize(
     debug: Debug = False,
 ) -> None:
     """Quantize a model, then say what it cost: size, agreement, verdict, time."""
-    from edgecv.errors import UsageError
+    from edgecv.errors import GateFailedError, UsageError
     from edgecv.pipeline import QuantizeRequest, quantize_model
 
     chosen = [m for m, wanted in (("int8", int8), ("dynamic", dynamic), ("fp16", fp16)) if wanted]
@@ -53,23 +54,35 @@ def quantize(
         force=force,
         seed=seed,
     )
-    with progress_bar(as_json=as_json, quiet=quiet) as progress:
-        result = quantize_model(request, progress)
+    try:
+        with progress_bar(as_json=as_json, quiet=quiet) as progress:
+            result = quantize_model(request, progress)
+    except GateFailedError as failed:
+        if failed.report is not None:
+            _show(failed.report, as_json, quiet)
+        raise
+    _show(result, as_json, quiet)
+    parity = result["parity"]
+    if max_drop is not None and parity and parity["verdict"] == "undecided":
+        raise typer.Exit(4)
+
+
+def _show(result: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
+    trusted = result["verdict"] == "pass"
     emit(
         result,
         as_json=as_json,
         quiet=quiet,
         notes=[f"model: {result['source']}", *quantize_notes(result)],
         verdict=quantize_verdict(result),
-        artifact=Path(result["artifact"]),
-        next_command="edgecv verify --data DIR --max-drop 1",
+        artifact=Path(result["artifact"]) if result["artifact"] else None,
+        next_command="edgecv predict IMAGE"
+        if judged and result["artifact"]
+        else "edgecv verify --data DIR --max-drop 1",
     )
-    parity = result["parity"]
-    if max_drop is not None and parity and parity["verdict"] == "undecided":
-        raise typer.Exit(4)
 
 
-def quantize_notes(result: dict[str, Any]) -> list[str]:
+def quantize_notes(result: Mapping[str, Any]) -> list[str]:
     """Return size, int8 coverage, agreement and time of a quantize report as lines."""
     before, after = result["bytes_before"], result["bytes_after"]
     notes = [f"size: {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB ({before / after:.1f}x smaller)"]
@@ -94,12 +107,12 @@ def quantize_notes(result: dict[str, Any]) -> list[str]:
     return notes
 
 
-def quantize_verdict(result: dict[str, Any]) -> str:
+def quantize_verdict(result: Mapping[str, Any]) -> str:
     """Return the one line that says whether to trust the quantized model, and whether it is worth having here."""
     return "; ".join(filter(None, (_parity_verdict(result), _slower_verdict(result))))
 
 
-def _slower_verdict(result: dict[str, Any]) -> str:
+def _slower_verdict(result: Mapping[str, Any]) -> str:
     """Return the advice to keep the float model, with the operators that lose the time; empty when it is not slower."""
     latency = result["latency"]
     if not latency or not latency["slower"]:
@@ -110,7 +123,7 @@ def _slower_verdict(result: dict[str, Any]) -> str:
     return str(latency["verdict"]) + (f"; time is lost in {lost}" if lost else "")
 
 
-def _parity_verdict(result: dict[str, Any]) -> str:
+def _parity_verdict(result: Mapping[str, Any]) -> str:
     parity = result["parity"]
     if not parity or not parity["judged"]:
         return "not judged: add --eval-data DIR (labelled images, none of them used to calibrate)"

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import edgecv
 from edgecv.errors import UsageError
 from edgecv.files import sha256_file
-from edgecv.graph.agreement import BatchCheck, check_agreement
+from edgecv.graph.agreement import CHECK_BATCHES, BatchCheck, check_agreement
 from edgecv.graph.interface import append_softmax, name_interface, only_image_input, set_uint8_input
 from edgecv.graph.model_file import load_model, open_model, read_manifest, save_model
 from edgecv.graph.opset import default_opset, set_lowest_ir_version
@@ -49,7 +49,7 @@ class AdoptSettings:
 
 def adopt_model(
     source: Path, output: Path, images: Sequence[Path], settings: AdoptSettings
-) -> tuple[BatchCheck, Manifest]:
+) -> tuple[tuple[BatchCheck, ...], Manifest]:
     """Write ``source`` with edgecv's input, passes and manifest to ``output``, checked on ``images``.
 
     Raises:
@@ -80,11 +80,18 @@ def adopt_model(
         source={"weights": f"onnx:{source.name}", "sha256": sha256_file(source)},
         created=created_now(),
     )
-    check = _compare(source, model, spec, manifest, images)
+    checks = _compare(source, model, spec, manifest, images)
     versions = package_versions("onnxruntime", "onnxruntime-gpu")
     manifest = replace(
         manifest,
-        parity=({"against": source.name, "n": check.n, "max_abs_diff": float(f"{check.max_abs_diff:.3g}")},),
+        parity=(
+            {
+                "against": source.name,
+                "n": checks[0].n,
+                "batches": [c.batch for c in checks],
+                "max_abs_diff": float(f"{max(c.max_abs_diff for c in checks):.3g}"),
+            },
+        ),
         ort_verified=tuple(versions.values()),
     ).with_stage(
         "adopt",
@@ -92,7 +99,7 @@ def adopt_model(
         {"edgecv": edgecv.__version__} | package_versions("onnx-ir"),
     )
     save_model(model, output, manifest)
-    return check, manifest
+    return checks, manifest
 
 
 def _spec_of(model: ir.Model, source: Path, settings: AdoptSettings) -> InputSpec:
@@ -138,7 +145,9 @@ def _check_labels(model: ir.Model, source: Path, labels: tuple[str, ...]) -> Non
         raise UsageError(f"'{source}' has {classes} classes, the label file {len(labels)} names; they must match.")
 
 
-def _compare(source: Path, model: ir.Model, spec: InputSpec, manifest: Manifest, images: Sequence[Path]) -> BatchCheck:
+def _compare(
+    source: Path, model: ir.Model, spec: InputSpec, manifest: Manifest, images: Sequence[Path]
+) -> tuple[BatchCheck, ...]:
     before, after = open_session(source).session, open_model(model).session
     names = before.get_inputs()[0].name, after.get_inputs()[0].name
 
@@ -151,4 +160,5 @@ def _compare(source: Path, model: ir.Model, spec: InputSpec, manifest: Manifest,
         return output
 
     pixels = np.stack([preprocess(path, spec) for path in images])
-    return check_agreement(original, adopted, pixels, spec.batch or 1)
+    batches = (spec.batch,) if spec.batch else CHECK_BATCHES
+    return tuple(check_agreement(original, adopted, pixels, batch) for batch in batches)

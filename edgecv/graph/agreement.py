@@ -7,6 +7,9 @@ import numpy as np
 
 from edgecv.errors import GateFailedError
 
+CHECK_BATCHES = (1, 2, 7)
+"""One image, an exporter's example, and a prime that divides nothing: where batch dimensions go wrong."""
+
 MAX_RELATIVE_DIFF = 1e-3
 """Largest accepted |difference| in units of the outputs' standard deviation; float32 rounding through 100 layers
 gives 1e-6 to 1e-4 on the networks of the sweep."""

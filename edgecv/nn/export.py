@@ -12,7 +12,7 @@ from timm.utils.model import reparameterize_model
 
 import edgecv
 from edgecv.errors import UsageError
-from edgecv.graph.agreement import BatchCheck, check_agreement
+from edgecv.graph.agreement import CHECK_BATCHES, BatchCheck, check_agreement
 from edgecv.graph.interface import append_softmax, name_interface, set_uint8_input
 from edgecv.graph.model_file import open_model, save_model
 from edgecv.graph.opset import DEFAULT_OPSET, set_lowest_ir_version
@@ -24,9 +24,6 @@ from edgecv.progress import Progress, no_progress
 from edgecv.runtime.host import package_versions
 from edgecv.runtime.postprocess import softmax
 from edgecv.runtime.preprocess import preprocess, to_model_input
-
-CHECK_BATCHES = (1, 2, 7)
-"""One image, the exporter's example, and a prime that divides nothing: where batch dimensions go wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ def check_name(name: str) -> None:
 
 def _build_timm(name: str, state: dict[str, torch.Tensor] | None, weights: Path | None, random_init: bool) -> Network:
     architecture, _, tag = name.partition(".")
-    package = None if tag else WEIGHTS_PACKAGES.get(architecture)
+    default_tag = tag in ("", _timm_config(architecture).get("tag"))
+    package = WEIGHTS_PACKAGES.get(architecture) if default_tag else None
     own_weights = state is not None or random_init
     package_path = package_file(package) if package and not own_weights else None
     source: dict[str, str] = {}
@@ -121,6 +122,8 @@ def _classes_in(state: dict[str, torch.Tensor], classifier: object) -> int | Non
 
 def _download(name: str, architecture: str) -> nn.Module:
     package = WEIGHTS_PACKAGES.get(architecture)
+    if package is not None and package_file(package):
+        package = None  # installed, and of another tag: installing it again would not help
     if not timm.is_model_pretrained(name):
         raise no_weights(name, "timm publishes none", package)
     try:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MAX_CHECK_IMAGES = 32
 """Photographs an export is checked on, spread evenly over the data: enough to see a wrong graph, seconds to run."""
 
+NO_LABELS = "no labels: predictions and folders go by class number; export again with --labels FILE to name them"
+
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
 
 
@@ -119,6 +121,8 @@ def _export(request: ExportRequest, progress: Progress) -> dict[str, Any]:
     settings = ExportSettings(request.input_kind, request.softmax, request.dynamic_size, opset, ir_limit)
     report = export_network(network, output, images, settings, progress)
     notes = [f"weights: {network.source['weights']}" + _license(network.source)]
+    if not network.labels:
+        notes.append(NO_LABELS)
     if request.random_init:
         notes.append("random weights: this model tests the chain, its answers mean nothing")
     notes.append(
@@ -203,13 +207,16 @@ def _adopt(request: ExportRequest) -> dict[str, Any]:
         input_kind=request.input_kind,
         softmax=request.softmax,
     )
-    check, manifest = adopt_model(source, output, images, settings)
-    notes = [] if settings.labels else ["no labels given: predictions and folders go by class number"]
+    checks, manifest = adopt_model(source, output, images, settings)
+    notes = [] if settings.labels else [NO_LABELS]
+    notes.append(f"resize: {request.interpolation}, crop {request.crop_pct:g} (--interpolation, --crop-pct)")
+    if manifest.input.batch:
+        notes.append(f"the graph is fixed to batches of {manifest.input.batch}")
     return {
         "artifact": str(output),
-        "against": source.name,
+        "against": f"the original {source.name}",
         "source": dict(manifest.source),
-        "checks": [asdict(check)],
+        "checks": [asdict(c) for c in checks],
         "model_bytes": output.stat().st_size,
         "notes": notes,
         "host": host_facts(threads=usable_cores(), seed=request.seed, n=len(images)),

@@ -60,7 +60,7 @@ def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -
     Raises:
         UsageError: Nothing to calibrate on, a model that cannot be quantized, calibration images in the judging set.
         EnvironmentRefusedError: The ``tools`` extra or ONNX Runtime is not installed.
-        GateFailedError: The drop is above ``max_drop`` for certain; no file is written.
+        GateFailedError: The drop is above ``max_drop`` for certain; no file is written, the error holds the report.
     """
     from edgecv.pipeline.export import require_extra
 
@@ -74,34 +74,42 @@ def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -
     model = load_model(source)
     manifest = require_manifest(model, source)
     dataset = _calibration_set(request, manifest)
+    _check_disjoint(request, dataset)
     quantized = _run_mode(request, model, manifest, dataset, progress)
     made = _derive(manifest, source, request, quantized, dataset)
     with tempfile.TemporaryDirectory(prefix=".edgecv-", dir=output.parent) as folder:
         candidate = Path(folder) / output.name
         save_model(quantized.model, candidate, made)
         parity = _judge(request, source, candidate, manifest, dataset, progress)
-        if parity is not None and parity["judged"]:
+        judged = parity is not None and parity["judged"]
+        report = {
+            "source": str(source),
+            "artifact": str(output),
+            "verdict": parity["verdict"] if parity is not None and judged else "not judged",
+            "notes": [],
+            "mode": request.mode,
+            "bytes_before": source.stat().st_size,
+            "bytes_after": candidate.stat().st_size,
+            "quantization": dict(quantized.summary),
+            "parity": parity,
+            "latency": None,
+            "host": host_facts(
+                threads=usable_cores() if request.threads == "auto" else int(request.threads),
+                seed=request.seed,
+                n=len(dataset) if dataset else 0,
+            ),
+        }
+        if parity is not None and judged:
             if parity["verdict"] == "fail":
-                raise GateFailedError(_failure(parity, output))
+                raise GateFailedError(_failure(parity, output), report | {"artifact": None})
             made = replace(made, parity=(*made.parity, _parity_entry(parity, source)))
         save_model(quantized.model, output, made)
-    forgotten = workspace.set_current_model(output)
-    return {
-        "source": str(source),
-        "artifact": str(output),
-        "notes": [forgotten] if forgotten else [],
-        "mode": request.mode,
-        "bytes_before": source.stat().st_size,
-        "bytes_after": output.stat().st_size,
-        "quantization": dict(quantized.summary),
-        "parity": parity,
-        "latency": _time(request, source, output, progress) if request.bench else None,
-        "host": host_facts(
-            threads=usable_cores() if request.threads == "auto" else int(request.threads),
-            seed=request.seed,
-            n=len(dataset) if dataset else 0,
-        ),
-    }
+    report["bytes_after"] = output.stat().st_size
+    if forgotten := workspace.set_current_model(output):
+        report["notes"] = [forgotten]
+    if request.bench:
+        report["latency"] = _time(request, source, output, progress)
+    return report
 
 
 def _check_request(request: QuantizeRequest, source: Path) -> None:
@@ -128,6 +136,22 @@ def _calibration_set(request: QuantizeRequest, manifest: Manifest) -> "Dataset |
         return None
     dataset = open_dataset(request.data) if isinstance(request.data, Path) else request.data
     return draw_calibration(dataset, min(request.images, len(dataset)), seed=request.seed)
+
+
+def _check_disjoint(request: QuantizeRequest, dataset: "Dataset | None") -> None:
+    """Refuse judging images that calibrate, before any work is done."""
+    from edgecv.data.folder import open_dataset
+
+    if dataset is None or request.eval_data is None:
+        return
+    judging = open_dataset(request.eval_data) if isinstance(request.eval_data, Path) else request.eval_data
+    calibrating = {sha256_file(path) for path, _ in dataset.samples}
+    shared = [path for path, _ in judging.samples if sha256_file(path) in calibrating]
+    if shared:
+        raise UsageError(
+            f"{len(shared)} of the {len(judging)} judging images calibrate too (first: '{shared[0].name}'); "
+            "judge on others, or calibrate on a part: edgecv data split"
+        )
 
 
 def _run_mode(
@@ -214,7 +238,11 @@ def _judge(
         allow_leak=request.eval_data is None,
         progress=progress,
     )
-    return asdict(report) | {"judged": request.eval_data is not None}
+    measured = asdict(report) | {"judged": request.eval_data is not None}
+    measured["candidate"]["file"] = candidate.name  # it was judged in a folder that is gone by now
+    if request.eval_data is None:
+        measured |= {"verdict": "not judged", "reason": "calibration images show that it runs, not what it is worth"}
+    return measured
 
 
 def _parity_entry(parity: dict[str, Any], source: Path) -> dict[str, Any]:

@@ -54,8 +54,9 @@ def test_an_adopted_model_predicts_from_a_photograph(tmp_path: Path, shape: list
     source, output = _foreign(tmp_path / "m.onnx", shape), tmp_path / "m.edgecv.onnx"
     before = source.read_bytes()
     settings = replace(SETTINGS, input_size=(32, 40) if shape[2] == "h" else None)
-    check, manifest = adopt_model(source, output, sample_photographs(), settings)
-    assert check.top1_agreement == 1
+    checks, manifest = adopt_model(source, output, sample_photographs(), settings)
+    assert [c.batch for c in checks] == ([1] if shape[0] == 1 else [1, 2, 7])
+    assert all(c.top1_agreement == 1 for c in checks)
     assert manifest.input.input_size == (3, 32, 40)
     assert manifest.input.batch == (1 if shape[0] == 1 else 0)
     assert source.read_bytes() == before

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from conftest import build_tiny_model, write_color_folder
 from PIL import Image
 
 from edgecv import workspace
+from edgecv.cli.main import main
 from edgecv.data.dataset import Dataset
 from edgecv.errors import GateFailedError, UsageError
 from edgecv.files import sha256_file
@@ -91,9 +93,23 @@ def test_a_gate_that_passes_is_recorded_in_the_file(request_int8: QuantizeReques
 def test_a_gate_that_fails_writes_no_file(model: Path, request_int8: QuantizeRequest) -> None:
     judging = write_near_ties(Path("ties"), model)
     before = set(Path().rglob("*"))
-    with pytest.raises(GateFailedError, match=r"tiny\.int8\.onnx.*not written.*over the limit of 0"):
+    with pytest.raises(GateFailedError, match=r"tiny\.int8\.onnx.*not written.*over the limit of 0") as failed:
         quantize_model(replace(request_int8, eval_data=judging, max_drop=0.0))
     assert set(Path().rglob("*")) == before
+    assert failed.value.report is not None
+    assert failed.value.report["parity"]["verdict"] == "fail"
+    assert failed.value.report["artifact"] is None
+
+
+def test_a_gate_that_fails_still_prints_its_report(
+    model: Path, request_int8: QuantizeRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judging = write_near_ties(Path("ties"), model)
+    arguments = ["quantize", "tiny.onnx", "--int8", "--data", "calib", "--eval-data", str(judging), "--max-drop", "0"]
+    assert main([*arguments, "--no-bench", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["verdict"] == "fail"
+    assert captured.err.count("\n") == 1
 
 
 def test_a_handful_of_images_is_undecided_and_the_file_is_kept(request_int8: QuantizeRequest) -> None:
@@ -105,9 +121,13 @@ def test_a_handful_of_images_is_undecided_and_the_file_is_kept(request_int8: Qua
 
 
 def test_judging_on_a_calibration_image_is_refused(request_int8: QuantizeRequest) -> None:
-    with pytest.raises(UsageError, match="calibrat"):
-        quantize_model(replace(request_int8, eval_data=Path("calib"), max_drop=1.0))
+    begun: list[str] = []
+    with pytest.raises(UsageError, match="18 of the 18 judging images calibrate too"):
+        quantize_model(
+            replace(request_int8, eval_data=Path("calib"), max_drop=1.0), lambda label, done, total: begun.append(label)
+        )
     assert not Path("tiny.int8.onnx").exists()
+    assert begun == [], "it is found before any work is done"
 
 
 def test_an_interrupt_leaves_nothing_behind(request_int8: QuantizeRequest) -> None:
