@@ -76,9 +76,7 @@ def _show(result: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
         notes=[f"model: {result['source']}", *quantize_notes(result)],
         verdict=quantize_verdict(result),
         artifact=Path(result["artifact"]) if result["artifact"] else None,
-        next_command="edgecv predict IMAGE"
-        if judged and result["artifact"]
-        else "edgecv verify --data DIR --max-drop 1",
+        next_command="edgecv predict IMAGE" if trusted else "edgecv verify --data DIR --max-drop 1",
     )
 
 
