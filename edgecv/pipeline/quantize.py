@@ -82,7 +82,7 @@ def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -
         save_model(quantized.model, candidate, made)
         parity = _judge(request, source, candidate, manifest, dataset, progress)
         judged = parity is not None and parity["judged"]
-        report = {
+        report: dict[str, Any] = {
             "source": str(source),
             "artifact": str(output),
             "verdict": parity["verdict"] if parity is not None and judged else "not judged",
