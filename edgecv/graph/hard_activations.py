@@ -66,6 +66,7 @@ def _fold_into_conv(graph: ir.Graph, node: ir.Node) -> bool:
     if len(conv.inputs) < 3:
         conv.resize_inputs(3)
     conv.replace_input_with(2, add_initializer(graph, f"{name}_gate_bias", (base * alpha + beta).astype(np.float32)))
+    source.name = unique_name(graph, f"{source.name}_unclipped")  # no longer what the float model calls so
     replace_node(graph, node, _clip(graph, source, str(node.outputs[0].name), 1.0))
     return True
 

@@ -29,6 +29,7 @@ def test_a_gate_goes_into_its_convolution_unless_that_is_read_by_others() -> Non
     alone = small_model(f"{FORMS['HardSigmoid']} {TAIL}", SHAPES)
     hard_activations_by_clip(alone)
     assert [n.op_type for n in alone.graph] == ["Conv", "Clip", "GlobalAveragePool", "Flatten", "Gemm"]
+    assert "c" not in {o.name for n in alone.graph for o in n.outputs}, "another tensor must not bear its name"
     shared = small_model(f"{FORMS['split HardSwish']} {TAIL}", SHAPES)
     hard_activations_by_clip(shared)
     assert [n.op_type for n in shared.graph][:5] == ["Conv", "Add", "Clip", "Mul", "Mul"]
