@@ -88,7 +88,7 @@ def _rows(r: "ParityReport") -> list[list[str]]:
     rows = [["images", f"{r.n}"]]
     if r.top1:
         rows += [
-            ["top-1 of the reference", f"{r.top1['reference']:.2%}"],
+            ["top-1 of the reference", f"{r.top1['reference']:.2%} (by chance {r.chance:.2%})"],
             ["top-1 of the candidate", f"{r.top1['candidate']:.2%}"],
         ]
     low, high = r.agreement_interval
@@ -102,6 +102,8 @@ def _rows(r: "ParityReport") -> list[list[str]]:
     if r.worst_class:
         worst = r.worst_class
         rows.append(["worst class", f"{worst['label']}: {worst['harmful']} of {worst['n']} lost"])
+    if r.kl_mean is None or r.max_abs_diff is None:
+        return [*rows, ["outputs", "not finite on any image"]]
     return [
         *rows,
         ["mean KL of probabilities", f"{r.kl_mean:.3g} nats"],
@@ -156,5 +158,7 @@ def _next(r: "ParityReport", data: Path) -> str:
         return f"edgecv bench {pair}"
     if r.verdict == "fail":
         return f"edgecv verify {pair} --data {data} --layers"
-    wanted = f"{r.images_needed} labelled images" if r.images_needed else "more images"
+    if not r.images_needed:
+        return f"edgecv eval {r.reference['file']} --data {data} --per-class"
+    wanted = f"{r.images_needed} labelled images"
     return f"edgecv verify {pair} --max-drop {r.max_drop_points:g} --data DIR  (with {wanted})"

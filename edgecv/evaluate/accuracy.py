@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecv.data.dataset import Dataset
+from edgecv.data.dataset import Dataset, unreadable_notes
 from edgecv.errors import UsageError
 from edgecv.evaluate.classifier import Classifier, Scores, iter_for_models, open_classifier, open_labelled
-from edgecv.evaluate.leak import Leak, check_leak
+from edgecv.evaluate.distinct import Leak, check_leak, find_distinct
 from edgecv.evaluate.statistics import wilson_interval
 from edgecv.evaluate.tta import average_probabilities, check_views, reader
 from edgecv.progress import Progress, no_progress
@@ -28,7 +28,7 @@ class AccuracyReport:
     Attributes:
         file: The model.
         sha256: Of its bytes.
-        n: Images.
+        n: Images, copies counted once.
         top: Accuracy by k: ``{"1": {"accuracy", "interval"}, …}``, 0..1, with Wilson's 95 % interval.
         expected_calibration_error: Mean distance of confidence from accuracy over :data:`ECE_BINS` bins, 0..1.
         per_class: ``{"label", "n", "correct", "accuracy", "interval"}`` of each class that has images, worst first.
@@ -127,14 +127,17 @@ def evaluate_models(
     check_views(tta)
     opened = [open_classifier(path, provider, threads) for path in models]
     datasets = [_labelled(data, model).limited(limit) for model in opened]
-    leaks = [check_leak(datasets[0], [m.manifest], allow=allow_leak, progress=progress) for m in opened]
+    distinct = find_distinct(datasets[0], progress)
+    leaks = [check_leak(datasets[0], distinct, [m.manifest], allow=allow_leak) for m in opened]
+    notes = [*unreadable_notes(datasets[0]), *distinct.notes()]
+    datasets = [dataset.subset(distinct.positions) for dataset in datasets]
     labels = [np.array([label for _, label in d.samples], np.int64) for d in datasets]
     counts = [_Counts(model.classes, [k for k in top if k < model.classes] or [1]) for model in opened]
     for batches in iter_for_models(datasets[0], opened, batch_size, read=reader(tta), progress=progress):
         for model, count, batch, truth in zip(opened, counts, batches, labels, strict=True):
             count.add(average_probabilities(model, batch.images, tta), truth[batch.indices])
     return [
-        _report(model, count, dataset, tta, leak, seed)
+        _report(model, count, dataset, tta, leak, seed, notes)
         for model, count, dataset, leak in zip(opened, counts, datasets, leaks, strict=True)
     ]
 
@@ -152,7 +155,13 @@ def _labelled(data: Path | Dataset, model: Classifier) -> Dataset:
 
 
 def _report(
-    model: Classifier, counts: _Counts, dataset: Dataset, tta: str, leak: Leak | None, seed: int
+    model: Classifier,
+    counts: _Counts,
+    dataset: Dataset,
+    tta: str,
+    leak: Leak | None,
+    seed: int,
+    notes: Sequence[str],
 ) -> AccuracyReport:
     n = int(counts.images.sum())
     return AccuracyReport(
@@ -167,7 +176,7 @@ def _report(
         tta=tta,
         leak={"count": leak.count, "first": leak.first} if leak else None,
         providers=list(model.session.providers),
-        notes=list(model.session.notes),
+        notes=[*notes, *model.session.notes],
         host=host_facts(threads=model.session.threads, n=n, seed=seed),
     )
 

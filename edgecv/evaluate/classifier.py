@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecv.data.batches import Batch, iter_batches
-from edgecv.data.dataset import Dataset
+from edgecv.data.dataset import Dataset, unreadable_notes
 from edgecv.data.folder import open_dataset
 from edgecv.errors import UsageError
 from edgecv.files import sha256_file
@@ -107,6 +107,32 @@ def open_labelled(data: Path | Dataset, model: Classifier) -> Dataset:
         return data
     output = model.manifest.output
     return open_dataset(data, output.labels, output.label_ids, model.classes)
+
+
+def open_for_model(data: Path | Dataset, model: Classifier) -> tuple[Dataset, list[str]]:
+    """Open a data set to compare models on, as :func:`open_labelled` does, and say what a reader should know of it.
+
+    Where the model carries no label names and the class folders are not class numbers either, the images are taken
+    without labels; the notes say so. Notes also name broken links and pipes that were left out.
+
+    Args:
+        data: Folder, CSV, list, image; or a data set already open, taken as it is.
+        model: The one whose labels, or number of outputs, name the classes.
+
+    Returns:
+        The data set and sentences for a report.
+
+    Raises:
+        UsageError: As :func:`edgecv.data.folder.open_dataset`.
+    """
+    try:
+        dataset = open_labelled(data, model)
+    except UsageError as e:
+        if model.manifest.output.labels or model.manifest.output.label_ids or isinstance(data, Dataset):
+            raise
+        dataset = open_dataset(data)  # a real fault of the data comes up again here
+        return dataset, [f"agreement only: {e}", *unreadable_notes(dataset)]
+    return dataset, unreadable_notes(dataset)
 
 
 def iter_for_models(

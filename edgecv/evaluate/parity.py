@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from edgecv.data.dataset import Dataset
-from edgecv.data.folder import open_dataset
 from edgecv.errors import UsageError
-from edgecv.evaluate.classifier import Classifier, iter_for_models, open_classifier, open_labelled
-from edgecv.evaluate.leak import check_leak
+from edgecv.evaluate.classifier import Classifier, iter_for_models, open_classifier, open_for_model
+from edgecv.evaluate.distinct import check_leak, find_distinct
+from edgecv.evaluate.statistics import check_margin
 from edgecv.evaluate.tally import Tally
 from edgecv.evaluate.verdict import ParityReport, build_report
 from edgecv.progress import Progress, no_progress
@@ -29,7 +29,8 @@ def verify_models(
 ) -> ParityReport:
     """Run both models on the same images and judge the candidate against the reference.
 
-    Each model gets the preprocessing of its own manifest. Images are streamed; memory does not grow with their number.
+    Each model gets the preprocessing of its own manifest. Images are streamed: memory holds a hash of each, no more.
+    Copies (equal bytes) are judged once, so that ``n`` counts pictures.
 
     Args:
         reference: ONNX file with a manifest, taken as the truth.
@@ -46,16 +47,21 @@ def verify_models(
         progress: Told after each batch.
 
     Raises:
-        UsageError: Models without a manifest, with different classes, broken images, unknown class folders, or
-            calibration images among the data.
+        UsageError: Models without a manifest, with different classes, broken images, unknown class folders,
+            calibration images among the data, or a margin outside 0..100 points.
         EnvironmentRefusedError: The provider does not start.
     """
+    if max_drop is not None:
+        check_margin(max_drop / 100)
     models = open_classifier(reference, provider, threads), open_classifier(candidate, provider, threads)
     check_same_classes(*models)
     named = models[0] if models[0].manifest.output.labels else models[1]
-    dataset, notes = _open(data, named)
+    dataset, notes = open_for_model(data, named)
     dataset = dataset.limited(limit)
-    leak = check_leak(dataset, [m.manifest for m in models], allow=allow_leak, progress=progress)
+    distinct = find_distinct(dataset, progress)
+    leak = check_leak(dataset, distinct, [m.manifest for m in models], allow=allow_leak)
+    dataset = dataset.subset(distinct.positions)
+    notes += distinct.notes()
     tally = Tally()
     for batches in iter_for_models(dataset, models, batch_size, progress=progress):
         scores = models[0].scores(batches[0].images), models[1].scores(batches[1].images)
@@ -82,13 +88,3 @@ def check_same_classes(reference: Classifier, candidate: Classifier) -> None:
             f"the models name their classes differently: number {i} is '{ours[i]}' in '{reference.path}' and "
             f"'{theirs[i]}' in '{candidate.path}'; export one of them again with the labels of the other."
         )
-
-
-def _open(data: Path | Dataset, named: Classifier) -> tuple[Dataset, list[str]]:
-    if named.manifest.output.labels or isinstance(data, Dataset):
-        return open_labelled(data, named), []
-    try:
-        return open_labelled(data, named), []
-    except UsageError as e:
-        dataset = open_dataset(data)  # a real fault of the data comes up again here
-        return dataset, [f"agreement only: {e}"]

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from edgecv.errors import UsageError
 from edgecv.evaluate.exact import exact_interval
 
 LEVEL = 0.95
@@ -133,10 +134,20 @@ def decide(difference: Difference, max_drop: float) -> str:
     Args:
         difference: With limits in 0..1 units.
         max_drop: The largest drop that is acceptable, in 0..1 units.
+
+    Raises:
+        UsageError: ``max_drop`` is outside 0..1.
     """
+    check_margin(max_drop)
     if difference.upper <= max_drop:
         return "pass"
     return "fail" if difference.lower > max_drop else "undecided"
+
+
+def check_margin(max_drop: float) -> None:
+    """Raise UsageError when a margin, in 0..1 units, is negative, above 1, infinite or not a number."""
+    if not 0 <= max_drop <= 1:
+        raise UsageError(f"a largest drop of {100 * max_drop:g} points is not in 0..100 percentage points of accuracy.")
 
 
 def images_needed(b: int, c: int, n: int, max_drop: float, level: float = LEVEL) -> int:
@@ -155,6 +166,9 @@ def images_needed(b: int, c: int, n: int, max_drop: float, level: float = LEVEL)
         max_drop: The margin, in 0..1 units.
         level: Of the two-sided interval.
 
+    Raises:
+        UsageError: ``max_drop`` is outside 0..1.
+
     Source:
         J. Nam, Biometrics 53 (1997) 1422-1430: sample size of the paired score test.
 
@@ -162,6 +176,7 @@ def images_needed(b: int, c: int, n: int, max_drop: float, level: float = LEVEL)
     765
     """
     _check_counts(b, c, n)
+    check_margin(max_drop)
     rate_b, rate_c = b / max(n, 1), c / max(n, 1)
     if max_drop <= 0 and b + c == 0:  # no variance to plan with; half a flip each way is the customary stand-in
         rate_b = rate_c = 0.5 / (n + 1)

@@ -44,6 +44,7 @@ class Tally:
     not_finite_reference: int = 0
     not_finite_candidate: int = 0
     per_class: Counter[int] = field(default_factory=Counter)
+    decided: Counter[int] = field(default_factory=Counter)  # by the reference, whatever the label
     flips: Counter[tuple[str, int]] = field(default_factory=Counter)
     shown: dict[str, list[Flip]] = field(default_factory=lambda: {"harmful": [], "helpful": [], "other": []})
 
@@ -76,6 +77,7 @@ class Tally:
         self.right_before += int(right_before.sum())
         self.right_after += int(right_after.sum())
         self.per_class.update(labels.tolist())
+        self.decided.update(before.tolist())
         for i in np.flatnonzero(before != after).tolist():
             kind = "harmful" if right_before[i] else "helpful" if right_after[i] else "other"
             self.flips[kind, int(labels[i])] += 1

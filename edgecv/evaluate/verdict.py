@@ -5,8 +5,9 @@ from typing import Any
 
 from edgecv.data.dataset import Dataset
 from edgecv.evaluate.classifier import Classifier
-from edgecv.evaluate.leak import Leak
-from edgecv.evaluate.statistics import LEVEL, Difference, decide, images_needed, paired_difference, wilson_interval
+from edgecv.evaluate.distinct import Leak
+from edgecv.evaluate.judge import judge
+from edgecv.evaluate.statistics import Difference, wilson_interval
 from edgecv.evaluate.tally import MAX_FLIPS, Tally
 
 DEFAULT_MAX_DROP_POINTS = 0.5
@@ -17,10 +18,10 @@ class ParityReport:
     """What came out of comparing a candidate with its reference; :meth:`as_json` has the same names.
 
     Attributes:
-        verdict: ``pass`` (the drop is at most ``max_drop_points`` with the interval's certainty), ``fail`` (it is
-            more), or ``undecided``.
+        verdict: ``pass`` (the drop is at most ``max_drop_points`` with the interval's certainty, and the images could
+            have shown a larger one: :mod:`edgecv.evaluate.judge`), ``fail`` (it is more), or ``undecided``.
         reason: One sentence why.
-        n: Images compared.
+        n: Images compared, copies counted once.
         agreement: Share of equal decisions, 0..1.
         agreement_interval: Wilson's 95 % interval of it.
         max_drop_points: The margin in percentage points.
@@ -32,11 +33,14 @@ class ParityReport:
         harmful: Right before, wrong now.
         helpful: Wrong before, right now.
         changed: Decisions that changed, whatever the label.
-        images_needed: How many images would decide at the observed rates; None when decided.
+        images_needed: How many images would decide at the observed rates; None when decided, or when more images
+            like these would not decide.
         top1: Accuracies ``{"reference", "candidate"}``, 0..1; None without labels.
-        kl_mean: Mean Kullback-Leibler divergence of the candidate's probabilities from the reference's, in nats.
-        sqnr_db: Signal to noise of the raw outputs in dB; None when they are equal.
-        max_abs_diff: Largest difference of a raw output, in its own unit.
+        chance: Accuracy of decisions that have nothing to do with the labels, 0..1; None without labels.
+        kl_mean: Mean Kullback-Leibler divergence of the candidate's probabilities from the reference's, in nats; None
+            when no image has finite outputs of both.
+        sqnr_db: Signal to noise of the raw outputs in dB; None when they are equal, or none is finite.
+        max_abs_diff: Largest difference of a raw output, in its own unit; None when no image has finite ones.
         max_abs_diff_image: Where.
         worst_class: The class that lost most images, ``{"label", "harmful", "helpful", "n"}``; None when none did.
         flips: Changed decisions, at most :data:`MAX_FLIPS`, harmful first: ``{"image", "from", "to", "kind"}``.
@@ -64,9 +68,10 @@ class ParityReport:
     changed: int
     images_needed: int | None
     top1: dict[str, float] | None
-    kl_mean: float
+    chance: float | None
+    kl_mean: float | None
     sqnr_db: float | None
-    max_abs_diff: float
+    max_abs_diff: float | None
     max_abs_diff_image: str
     worst_class: dict[str, Any] | None
     flips: list[dict[str, str]]
@@ -101,17 +106,17 @@ def build_report(
         named: The one of them whose labels name the classes.
         dataset: What the tally's indices point into.
         max_drop: The margin in points; :data:`DEFAULT_MAX_DROP_POINTS` when None.
-        leak: From :func:`edgecv.evaluate.leak.check_leak`.
+        leak: From :func:`edgecv.evaluate.distinct.check_leak`.
         notes: Sentences for the reader.
         host: Versions, machine, threads, n, seed.
     """
     margin = DEFAULT_MAX_DROP_POINTS if max_drop is None else max_drop
     n, labelled = tally.images, dataset.labelled
-    difference = paired_difference(tally.harmful, tally.helpful, n) if labelled else None
-    verdict, reason, needed = _judge(tally, difference, margin)
+    judged = judge(tally, named.classes, margin, labelled=labelled)
+    difference = judged.difference
     return ParityReport(
-        verdict=verdict,
-        reason=reason,
+        verdict=judged.verdict,
+        reason=judged.reason,
         n=n,
         agreement=tally.same / n,
         agreement_interval=wilson_interval(tally.same, n),
@@ -124,11 +129,12 @@ def build_report(
         harmful=tally.harmful,
         helpful=tally.helpful,
         changed=n - tally.same,
-        images_needed=needed,
+        images_needed=judged.images_needed,
         top1={"reference": tally.right_before / n, "candidate": tally.right_after / n} if labelled else None,
-        kl_mean=tally.kl_sum / max(tally.finite, 1),
+        chance=judged.chance,
+        kl_mean=tally.kl_sum / tally.finite if tally.finite else None,
         sqnr_db=tally.sqnr_db,
-        max_abs_diff=tally.max_abs_diff,
+        max_abs_diff=tally.max_abs_diff if tally.finite else None,
         max_abs_diff_image=_image(dataset, tally.max_abs_diff_index),
         worst_class=_worst_class(tally, named),
         flips=_flips(tally, named, dataset),
@@ -139,28 +145,6 @@ def build_report(
         notes=notes,
         host=host,
     )
-
-
-def _judge(tally: Tally, difference: Difference | None, margin: float) -> tuple[str, str, int | None]:
-    """Return verdict, reason and images needed."""
-    broken = {"reference": tally.not_finite_reference, "candidate": tally.not_finite_candidate}
-    if any(broken.values()):
-        where = " and ".join(f"{count} images of the {model}" for model, count in broken.items() if count)
-        return "fail", f"NaN or infinite outputs on {where}", None
-    n, changed = tally.images, tally.images - tally.same
-    if difference is None:
-        needed = images_needed(changed - changed // 2, changed // 2, n, margin / 100)
-        reason = f"without labels only agreement is known; about {needed} labelled images would decide"
-        return "undecided", reason, needed
-    verdict = decide(difference, margin / 100)
-    lower, upper = _points(difference)
-    limits = f"{LEVEL:.0%} interval {lower:+.2f} to {upper:+.2f} points"
-    if verdict == "pass":
-        return verdict, f"the drop is at most {margin:g} points ({limits})", None
-    if verdict == "fail":
-        return verdict, f"the drop is more than {margin:g} points ({limits})", None
-    needed = images_needed(tally.harmful, tally.helpful, n, margin / 100)
-    return verdict, f"{limits}, on both sides of {margin:g}; about {needed} images would decide", needed
 
 
 def _points(difference: Difference) -> tuple[float, float]:

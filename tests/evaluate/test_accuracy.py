@@ -105,3 +105,13 @@ def test_calibration_images_are_refused_per_model(tiny_model: Path, color_folder
     assert plain.leak is None
     assert leaky.leak is not None
     assert leaky.leak["count"] == 1
+
+
+def test_copies_and_broken_links_do_not_count(tiny_model: Path, color_folder: Path) -> None:
+    for i in range(50):
+        (color_folder / "red" / f"copy{i}.png").hardlink_to(color_folder / "red" / "0.png")
+    (color_folder / "red" / "gone.png").symlink_to("nothing.png")
+    (report,) = evaluate_models([tiny_model], color_folder)
+    assert (report.n, report.host["n"]) == (18, 18)
+    assert report.notes[0].startswith("left out: 1 broken links")
+    assert report.notes[1].startswith("50 of 68 images are copies")

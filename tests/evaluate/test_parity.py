@@ -87,6 +87,17 @@ def test_a_broken_candidate_fails_and_names_the_class_that_lost_most(tiny_model:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outputs_that_are_not_finite_fail_without_labels_too_and_have_no_figures(
+    tiny_model: Path, color_folder: Path, tmp_path: Path, value: float
+) -> None:
+    sick = change_weights(shutil.copy(tiny_model, tmp_path / "sick.onnx"), "head.bias", value)
+    report = verify_models(tiny_model, sick, color_folder / "red")
+    assert (report.verdict, report.drop_interval) == ("fail", None)
+    assert report.reason == "NaN or infinite outputs on 6 of 6 images of the candidate"
+    assert (report.kl_mean, report.sqnr_db, report.max_abs_diff) == (None, None, None)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_outputs_that_are_not_finite_never_pass(
     tiny_model: Path, color_folder: Path, tmp_path: Path, value: float
 ) -> None:
@@ -94,7 +105,7 @@ def test_outputs_that_are_not_finite_never_pass(
     for pair in [(tiny_model, sick), (sick, tiny_model), (sick, sick)]:
         report = verify_models(*pair, color_folder, max_drop=100)
         assert report.verdict == "fail"
-        assert "18 images" in report.reason
+        assert "18 of 18 images" in report.reason
 
 
 def test_without_labels_only_agreement_is_known(tiny_model: Path, noisy: Path, color_folder: Path) -> None:
@@ -119,6 +130,40 @@ def test_class_numbers_serve_a_model_without_labels(tmp_path: Path, color_folder
     nameless = build_tiny_model(tmp_path / "nameless.onnx", output=OutputSpec("logits"))
     report = verify_models(nameless, nameless, color_folder)
     assert report.top1 == {"reference": 1.0, "candidate": 1.0}
+
+
+def test_labels_that_have_nothing_to_do_with_the_images_never_pass(tiny_model: Path, tmp_path: Path) -> None:
+    data = write_color_folder(tmp_path / "data", per_class=20)
+    for old, new in [("red", "x"), ("green", "red"), ("blue", "green"), ("x", "blue")]:
+        (data / old).rename(data / new)
+    blind = change_weights(shutil.copy(tiny_model, tmp_path / "blind.onnx"), "head.weight", 0.0)
+    for candidate in (blind, tiny_model):
+        report = verify_models(tiny_model, candidate, data, max_drop=30)
+        assert report.harmful == 0
+        assert (report.verdict, report.images_needed) == ("undecided", None)
+        assert "right on 0 of 60 images" in report.reason
+
+
+def test_copies_are_judged_once(tiny_model: Path, color_folder: Path) -> None:
+    for i in range(300):
+        (color_folder / "red" / f"copy{i}.png").hardlink_to(color_folder / "red" / "0.png")
+    report = verify_models(tiny_model, tiny_model, color_folder)
+    assert (report.n, report.verdict, report.host["n"]) == (18, "undecided", 18)
+    assert any("300 of 318 images are copies of others" in note for note in report.notes)
+    assert report.max_abs_diff_image == ""
+
+
+def test_broken_links_are_noted(tiny_model: Path, color_folder: Path) -> None:
+    (color_folder / "red" / "gone.png").symlink_to("nothing.png")
+    report = verify_models(tiny_model, tiny_model, color_folder)
+    assert report.n == 18
+    assert any(note.startswith("left out: 1 broken links or pipes") for note in report.notes)
+
+
+@pytest.mark.parametrize("margin", [-0.1, 100.5, 1e9, float("inf"), float("nan")])
+def test_a_margin_that_is_no_share_of_images_is_refused(tiny_model: Path, color_folder: Path, margin: float) -> None:
+    with pytest.raises(UsageError, match="percentage points"):
+        verify_models(tiny_model, tiny_model, color_folder, max_drop=margin)
 
 
 def test_each_model_gets_its_own_preprocessing(tiny_model: Path, color_folder: Path, tmp_path: Path) -> None:

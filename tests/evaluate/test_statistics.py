@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 
+from edgecv.errors import UsageError
 from edgecv.evaluate import statistics
 from edgecv.evaluate.statistics import (
     TINY_COUNT,
@@ -154,6 +155,14 @@ def test_images_needed_decides_in_most_cases_at_the_observed_rates(b: int, c: in
 def test_images_needed_is_finite_even_when_the_drop_equals_the_margin() -> None:
     assert images_needed(2, 0, 400, 0.005) < 1_000_000
     assert images_needed(0, 0, 400, 0.0) > 400
+
+
+@pytest.mark.parametrize("margin", [-0.01, 1.01, 1e9, math.inf, math.nan])
+def test_margins_outside_zero_to_one_are_refused(margin: float) -> None:
+    with pytest.raises(UsageError, match="percentage points"):
+        images_needed(1, 0, 100, margin)
+    with pytest.raises(UsageError, match="percentage points"):
+        decide(paired_difference(1, 0, 100), margin)
 
 
 def test_impossible_counts_are_refused() -> None:
