@@ -15,7 +15,7 @@ from edgecv.errors import UsageError
 from edgecv.files import sha256_file
 from edgecv.manifest import InputSpec, Manifest
 from edgecv.progress import Progress, no_progress
-from edgecv.runtime.model import check_graph, require_manifest
+from edgecv.runtime.contract import check_graph, require_manifest
 from edgecv.runtime.native_log import plain_message
 from edgecv.runtime.postprocess import softmax
 from edgecv.runtime.preprocess import to_model_input

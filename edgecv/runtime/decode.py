@@ -58,7 +58,7 @@ def decode_image(source: ImageSource) -> Image.Image:
 
     Raises:
         UsageError: Missing, a folder or FIFO, not an image, truncated, of a format not in :data:`FORMATS`,
-            over :data:`MAX_IMAGE_PIXELS`, or an array of another shape or dtype.
+            without a pixel or over :data:`MAX_IMAGE_PIXELS`, or an array of another shape or dtype.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -91,6 +91,8 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
 
 
 def _decode(image: Image.Image, what: str) -> Image.Image:
+    if 0 in image.size:
+        raise UsageError(f"{what} has {image.width}x{image.height} pixels: there is nothing to see.")
     if image.width * image.height > MAX_IMAGE_PIXELS:
         raise UsageError(
             f"{what} has {image.width}x{image.height} pixels, over the limit of {MAX_IMAGE_PIXELS}; make it smaller."

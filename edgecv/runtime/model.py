@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+import operator
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,18 +14,17 @@ from typing import Any, Self, overload
 import numpy as np
 
 from edgecv.errors import UsageError
-from edgecv.manifest import KEY, InputSpec, Manifest
+from edgecv.manifest import InputSpec, Manifest
+from edgecv.runtime.contract import check_graph, require_manifest
 from edgecv.runtime.decode import ImageSource
 from edgecv.runtime.native_log import plain_message
-from edgecv.runtime.postprocess import top_probabilities
+from edgecv.runtime.postprocess import are_probabilities, top_probabilities
 from edgecv.runtime.preprocess import preprocess, to_model_input
 from edgecv.runtime.providers import PROVIDERS
 from edgecv.runtime.session import Session, open_session
 
 MAX_BATCH = 8
 """Images of a list that are decoded and run at a time: keeps memory flat, and a CPU gains nothing from more."""
-
-_DTYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,14 @@ class Model:
         self._output, self._batch = check_graph(session, self._manifest)
         self._session: Session | None = session
         self._labels = self._manifest.output.labels or None
+        self._unproven = self._manifest.output.kind == "probabilities"  # looked at once: it costs more than a softmax
         alone = any(n in PROVIDERS and not PROVIDERS[n].concurrent for n in session.providers)
         self._turn: contextlib.AbstractContextManager[Any] = threading.Lock() if alone else contextlib.nullcontext()
 
     @classmethod
     def load(
         cls,
-        path: str | Path | bytes,
+        path: str | os.PathLike[str] | bytes | bytearray | memoryview,
         *,
         provider: str = "cpu",
         threads: int | str = "auto",
@@ -82,10 +84,12 @@ class Model:
             size: ``(height, width)`` in pixels to run a model of dynamic size at, instead of its default.
 
         Raises:
-            UsageError: Not a model, without a manifest, or not a classifier.
+            UsageError: Not a model, without a manifest, not a classifier, or an argument of a wrong type or value.
             EnvironmentRefusedError: The provider does not start on this machine.
         """
-        source = path if isinstance(path, bytes) else Path(path)
+        if not isinstance(path, str | os.PathLike | bytes | bytearray | memoryview):
+            raise UsageError(f"a model cannot be a {type(path).__name__}; give a path or the bytes of an ONNX file.")
+        source = Path(path) if isinstance(path, str | os.PathLike) else bytes(path)
         return cls(open_session(source, provider=provider, threads=threads), size)
 
     @property
@@ -123,8 +127,13 @@ class Model:
             A prediction, or a list of them in the order given.
 
         Raises:
-            UsageError: An image cannot be used, the model is closed, or it answers with NaN.
+            UsageError: An image cannot be used, ``top`` is no positive integer, the model is closed, answers with NaN,
+                or its manifest promises probabilities and the graph gives something else.
         """
+        try:
+            top = operator.index(top)
+        except TypeError:
+            raise UsageError(f"top must be a whole number, not {top!r}.") from None
         if top < 1:
             raise UsageError(f"top must be at least 1, not {top}.")
         if not isinstance(images, list | tuple):
@@ -162,8 +171,15 @@ class Model:
 
     def _checked_scores(self, scores: np.ndarray, images: int, name: str) -> np.ndarray:
         classes = len(self._labels) if self._labels else scores.shape[-1]
-        if scores.shape != (images, classes):
+        if scores.shape != (images, classes) or not classes:
             raise UsageError(f"model '{name}' answers with shape {scores.shape}, not ({images}, {classes} classes).")
+        if self._unproven and not np.isnan(scores).any():
+            if not are_probabilities(scores):
+                raise UsageError(
+                    f"model '{name}' says in its manifest that it gives probabilities, and gives values from "
+                    f"{scores.min():.3g} to {scores.max():.3g}; export it again."
+                )
+            self._unproven = False
         return scores
 
     def _prediction(self, scores: np.ndarray, top: int, name: str) -> Prediction:
@@ -174,63 +190,20 @@ class Model:
         return Prediction(*named[0], named)
 
 
-def require_manifest(session: Session) -> Manifest:
-    """Return the manifest inside an open model.
-
-    Raises:
-        UsageError: There is none; the message says how to adopt a foreign model.
-    """
-    if session.manifest is None:
-        raise UsageError(
-            f"'{session.name}' has no edgecv manifest (metadata key '{KEY}'), so its preprocessing is not known; "
-            f"adopt it first: edgecv export {session.name} --mean M --std S --labels FILE"
-        )
-    return session.manifest
-
-
 def _checked_size(spec: InputSpec, size: tuple[int, int] | None, name: str) -> tuple[int, int]:
     default = spec.input_size[1], spec.input_size[2]
-    if size is None or tuple(size) == default:
+    if size is None:
+        return default
+    if not isinstance(size, tuple | list) or len(size) != 2 or not all(_is_side(s) for s in size):
+        raise UsageError(f"size must be (height, width) of 1 to 16384 pixels, not {size!r}.")
+    if tuple(size) == default:
         return default
     if not spec.dynamic_size:
         raise UsageError(
             f"model '{name}' takes {default[0]}x{default[1]} only; export it with --dynamic-size for others."
         )
-    if len(size) != 2 or not all(isinstance(s, int) and 1 <= s <= 16384 for s in size):
-        raise UsageError(f"size must be (height, width) of 1 to 16384 pixels, not {size}.")
     return size[0], size[1]
 
 
-def check_graph(session: Session, manifest: Manifest) -> tuple[str, int]:
-    """Check that the graph takes and gives what the manifest says; return its output and fixed batch (0: any)."""
-    name, spec = session.name, manifest.input
-    inputs, outputs = session.session.get_inputs(), session.session.get_outputs()
-    taken = [f"{i.name}: {i.type} {i.shape}" for i in inputs]
-    size = ("height", "width") if spec.dynamic_size else spec.input_size[1:]
-    expected = ["batch", *size, 3] if spec.layout == "NHWC" else ["batch", 3, *size]
-    if (
-        [(i.name, i.type) for i in inputs] != [(spec.name, _DTYPES[spec.dtype])]
-        or len(inputs[0].shape) != 4
-        or any(
-            isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(inputs[0].shape, expected, strict=True)
-        )
-    ):
-        raise UsageError(
-            f"model '{name}' takes {taken} and its manifest says {spec.name}: {spec.dtype} {expected}; export it again."
-        )
-    output = next((o for o in outputs if o.name == manifest.output.name), None)
-    if output is None:
-        raise UsageError(
-            f"model '{name}' has no output '{manifest.output.name}' as its manifest says; export it again."
-        )
-    if manifest.task != "classify" or len(output.shape) != 2 or not output.type.startswith("tensor(float"):
-        raise UsageError(
-            f"model '{name}' is not a classifier: its output is {output.type} {output.shape}, not float (N, classes)."
-        )
-    labels = len(manifest.output.labels)
-    if labels and isinstance(output.shape[1], int) and output.shape[1] != labels:
-        raise UsageError(
-            f"model '{name}' has {output.shape[1]} classes, its manifest {labels} labels; export it again."
-        )
-    batch = inputs[0].shape[0]
-    return output.name, batch if isinstance(batch, int) else spec.batch
+def _is_side(value: object) -> bool:
+    return isinstance(value, int) and 1 <= value <= 16384

@@ -45,12 +45,12 @@ def capture_stderr() -> Iterator[CapturedLog]:
         except OSError:  # started without stderr
             yield log
             return
-        sys.stderr.flush()
+        _flush()
         os.dup2(sink.fileno(), 2)
         try:
             yield log
         finally:
-            sys.stderr.flush()
+            _flush()
             os.dup2(saved, 2)
             sink.seek(0)
             log.text = _COLOUR.sub("", sink.read().decode(errors="replace"))
@@ -92,6 +92,11 @@ def plain_message(text: str) -> str:
         if shorter == text:
             return text[:240].rstrip(" .")
         text = shorter
+
+
+def _flush() -> None:
+    if sys.stderr is not None:  # started without it
+        sys.stderr.flush()
 
 
 def _foreign_lines(text: str) -> str:

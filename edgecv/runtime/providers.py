@@ -101,9 +101,11 @@ def parse_providers(text: str) -> tuple[str, ...]:
     ``arm`` is another name of ``cpu`` on an aarch64 machine.
 
     Raises:
-        UsageError: Empty, unknown (the nearest name is shown) or named twice.
+        UsageError: Not a string, empty, unknown (the nearest name is shown) or named twice.
         EnvironmentRefusedError: ``arm`` on a machine that is not aarch64.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"a provider must be a string such as 'cpu' or 'cuda,cpu', not {text!r}.")
     names = []
     for name in (part.strip().lower() for part in text.split(",")):
         if name == _ARM_ALIAS:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,11 +103,11 @@ def thread_count(threads: int | str) -> tuple[int, list[str]]:
     if threads == "auto":
         return cores, []
     try:
-        count = int(threads)
-    except ValueError:
+        count = int(threads) if isinstance(threads, str) else operator.index(threads)
+    except (TypeError, ValueError):
         count = 0
     if not 1 <= count <= MAX_THREADS:
-        raise UsageError(f"threads must be 'auto' or a number from 1 to {MAX_THREADS}, not '{threads}'.")
+        raise UsageError(f"threads must be 'auto' or a number from 1 to {MAX_THREADS}, not {threads!r}.")
     return count, [f"{count} threads on {cores} usable cores: they will wait for each other."] if count > cores else []
 
 

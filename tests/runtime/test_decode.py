@@ -264,3 +264,9 @@ def test_random_damage_never_escapes_as_another_error() -> None:
                 assert decode_image(bytes(data)).mode == "RGB"
             except UsageError:
                 continue
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 5), (5, 0)])
+def test_picture_without_a_pixel_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="there is nothing to see"):
+        decode_image(Image.new("RGB", size))

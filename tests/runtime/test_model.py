@@ -5,12 +5,13 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from conftest import TINY_LABELS, build_tiny_model, tiny_manifest
-from onnx import helper
+from onnx import helper, numpy_helper
 from PIL import Image
 
 from edgecv.errors import UsageError
@@ -101,6 +102,11 @@ def test_foreign_model_is_refused_with_the_way_to_adopt_it(tmp_path: Path) -> No
         Model.load(path)
 
 
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_model_can_be_loaded_from_what_holds_bytes(tiny_model: Path, kind: Any) -> None:
+    assert Model.load(kind(tiny_model.read_bytes()))(RED).label == "red"
+
+
 def test_model_can_be_loaded_from_bytes(tiny_model: Path) -> None:
     assert Model.load(tiny_model.read_bytes())(RED).label == "red"
 
@@ -111,11 +117,47 @@ def test_without_labels_the_index_is_the_name(tmp_path: Path) -> None:
 
 
 def test_output_that_is_probabilities_already_is_left_as_it_is(tmp_path: Path) -> None:
-    labels = OutputSpec("logits", kind="probabilities", labels=TINY_LABELS)
-    model = Model.load(build_tiny_model(tmp_path / "m.onnx", output=labels))
+    spec = OutputSpec("probabilities", kind="probabilities", labels=TINY_LABELS)
+    path = build_tiny_model(tmp_path / "m.onnx", output=spec)
+    built = onnx.load(path)
+    built.graph.node.append(helper.make_node("Softmax", ["logits"], ["probabilities"], "softmax", axis=-1))
+    built.graph.output[0].name = "probabilities"
+    onnx.save(built, path)
     with Model.load(build_tiny_model(tmp_path / "n.onnx")) as logits:
-        raw = logits.session.session.run(None, {"image": RED[None]})[0][0]
-    assert model(RED).probability == pytest.approx(float(raw.max()))
+        assert Model.load(path)(RED).probability == pytest.approx(logits(RED).probability)
+
+
+def test_logits_that_the_manifest_calls_probabilities_are_refused(tmp_path: Path) -> None:
+    spec = OutputSpec("logits", kind="probabilities", labels=TINY_LABELS)
+    model = Model.load(build_tiny_model(tmp_path / "m.onnx", output=spec))
+    for _ in range(2):
+        with pytest.raises(
+            UsageError, match=r"m\.onnx' says in its manifest that it gives probabilities, and gives val"
+        ):
+            model(RED)
+
+
+def without_classes(path: Path, axis: int | str) -> Path:
+    """The tiny model with every class taken away; the graph says so, or leaves their number open."""
+    built = onnx.load(build_tiny_model(path, output=OutputSpec("none")))
+    built.graph.initializer.append(numpy_helper.from_array(np.zeros((3, 0), np.float32), "nothing"))
+    built.graph.initializer.append(numpy_helper.from_array(np.zeros(3, bool), "no"))
+    last = helper.make_node("MatMul", ["logits", "nothing"], ["none"], "none")
+    if isinstance(axis, str):
+        last = helper.make_node("Compress", ["logits", "no"], ["none"], "none", axis=1)
+    built.graph.node.append(last)
+    output = helper.make_tensor_value_info("none", onnx.TensorProto.FLOAT, ["batch", axis])
+    built.graph.output[0].CopyFrom(output)
+    onnx.save(built, path)
+    return path
+
+
+def test_graph_without_classes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="it has no classes"):
+        Model.load(without_classes(tmp_path / "m.onnx", 0))
+    model = Model.load(without_classes(tmp_path / "open.onnx", "classes"))
+    with pytest.raises(UsageError, match=r"answers with shape \(1, 0\)"):
+        model(RED)
 
 
 def broken(path: Path, manifest: Manifest, *, shape: list[int | str] | None = None) -> Path:
@@ -186,6 +228,24 @@ def test_other_size_of_a_fixed_model_is_refused(tiny_model: Path) -> None:
 def test_top_below_one_is_refused(model: Model, top: int) -> None:
     with pytest.raises(UsageError, match="top must be at least 1"):
         model(RED, top=top)
+
+
+@pytest.mark.parametrize("top", ["3", None, 1.5])
+def test_top_that_is_no_whole_number_is_refused(model: Model, top: Any) -> None:
+    with pytest.raises(UsageError, match="top must be a whole number, not "):
+        model(RED, top=top)
+
+
+@pytest.mark.parametrize("source", [None, 5, ["m.onnx"]])
+def test_what_cannot_be_a_model_is_refused(source: Any) -> None:
+    with pytest.raises(UsageError, match="a model cannot be a "):
+        Model.load(source)
+
+
+@pytest.mark.parametrize("size", [224, "ab", (224,), (0, 32), (32.0, 32.0)])
+def test_size_that_is_none_is_refused(tiny_model: Path, size: Any) -> None:
+    with pytest.raises(UsageError, match=r"size must be \(height, width\)"):
+        Model.load(tiny_model, size=size)
 
 
 def test_bad_image_in_a_list_is_named(model: Model, tmp_path: Path) -> None:

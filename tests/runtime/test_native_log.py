@@ -82,3 +82,10 @@ def test_stderr_is_whole_again_after_an_error(capfd: pytest.CaptureFixture[str])
         raise KeyError
     write_raw("after\n")
     assert capfd.readouterr().err == "after\n"
+
+
+def test_process_without_stderr_can_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    with capture_stderr() as log:
+        os.write(2, b"2026-11-21 23:16:51.9 [E:onnxruntime:Default, a.cc:1 f] wrong\n")
+    assert "wrong" in log.text

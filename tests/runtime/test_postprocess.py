@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgecv.runtime.postprocess import softmax, top_k, top_probabilities
+from edgecv.runtime.postprocess import are_probabilities, softmax, top_k, top_probabilities
 
 
 def test_softmax_of_known_values() -> None:
@@ -49,3 +49,19 @@ def test_nan_score_gives_nan(logits: bool) -> None:
 
 def test_half_precision_scores_do_not_overflow_the_sum() -> None:
     assert top_probabilities(np.zeros(1000, np.float16), 1) == [(0, pytest.approx(0.001))]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ([0.25, 0.75], True),
+        ([0.26, 0.76], True),  # rounded to 8 bits
+        ([0.5, 0.6], False),
+        ([0.2, 0.2], False),
+        ([-0.5, 1.5], False),
+        ([np.nan, 1.0], False),
+        ([np.inf, 0.0], False),
+    ],
+)
+def test_probabilities_are_told_from_other_scores(row: list[float], expected: bool) -> None:
+    assert are_probabilities(np.array([[0.5, 0.5], row], np.float16)) is expected

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -134,8 +135,8 @@ def test_share_of_nodes_is_reported_in_the_order_asked(tiny_model: Path, monkeyp
     assert opened.node_share == {"cuda": 0.75, "cpu": 0.25}
 
 
-@pytest.mark.parametrize("threads", ["0", "-1", "many", 0, 5000, "1.5"])
-def test_wrong_threads_are_refused(tiny_model: Path, threads: str | int) -> None:
+@pytest.mark.parametrize("threads", ["0", "-1", "many", 0, 5000, "1.5", 2.7, None])
+def test_wrong_threads_are_refused(tiny_model: Path, threads: Any) -> None:
     with pytest.raises(UsageError, match="threads must be 'auto' or a number from 1 to 1024"):
         open_session(tiny_model, threads=threads)
 
@@ -276,3 +277,9 @@ def test_unoptimised_graph_gives_the_same_answer(tiny_model: Path) -> None:
 
 def test_session_keeps_no_second_copy_of_the_model(tiny_model: Path) -> None:
     assert open_session(tiny_model).session._model_bytes is None
+
+
+@pytest.mark.parametrize("provider", [None, ["cpu"], b"cpu"])
+def test_provider_that_is_no_string_is_refused(tiny_model: Path, provider: Any) -> None:
+    with pytest.raises(UsageError, match="a provider must be a string"):
+        open_session(tiny_model, provider=provider)
