@@ -1,14 +1,26 @@
 """What a command prints: a table, then verdict, artifact, next command; or one JSON object."""
 
+import contextlib
 import json
+import os
+import re
 import sys
-import time
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from edgecv.errors import EnvironmentRefusedError
 from edgecv.progress import Progress, no_progress
+
+PLAIN_LINES_EVERY_S = 2.0
+"""Seconds between two lines of progress where stderr is no terminal; what is over sooner tells none."""
+
+# C0 and C1 controls, line and paragraph separators, what turns the writing direction, halves of characters.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_ASCII_SIGNS = str.maketrans({"–": "-", "→": "->", "×": "x", "±": "+-", "…": "...", "≤": "<=", "≥": ">="})
 
 
 def emit(
@@ -34,45 +46,119 @@ def emit(
         artifact: The file written, if any.
         next_command: What to type next.
     """
-    if as_json:
-        sys.stdout.write(json.dumps(result, indent=2, ensure_ascii=False, default=str) + "\n")
+    if sys.stdout is None:  # started with it closed
         return
-    if not quiet:
-        for table in tables:
-            _print_table(*table)
-        for note in notes:
-            sys.stdout.write(note + "\n")
-    lines = [("verdict", verdict), ("artifact", str(artifact or "")), ("next", next_command)]
-    for name, text in lines[:1] if quiet else lines:
-        if text:
-            sys.stdout.write(f"{name + ':':<10}{text}\n")
+    with _write_errors():
+        if as_json:
+            _write(_as_json(result))
+            return
+        parts = []
+        if not quiet:
+            parts += [_table(*table) for table in tables]
+            parts += [printable(note) + "\n" for note in notes]
+        lines = [("verdict", verdict), ("artifact", str(artifact or "")), ("next", next_command)]
+        parts += [f"{name + ':':<10}{printable(text)}\n" for name, text in (lines[:1] if quiet else lines) if text]
+        _write("".join(parts))
 
 
-def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def printable(text: str) -> str:
+    r"""Return ``text`` with every character that steers a terminal replaced by its escape.
+
+    File names and labels come from anywhere, and a terminal obeys what is in them.
+
+    >>> printable("a\nb\x1b[31m")
+    'a\\nb\\x1b[31m'
+    """
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def say(text: str) -> None:
+    """Write one line on stderr, where there is one; never raises."""
+    if sys.stderr is None:
+        return
+    with contextlib.suppress(OSError):
+        sys.stderr.write(_encodable(printable(text) + "\n", sys.stderr))
+        sys.stderr.flush()
+
+
+def open_closed_streams() -> None:
+    """Put the null device where stdin, stdout or stderr are closed.
+
+    Otherwise the next file opened takes the number, and what any library prints ends up in it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(_encodable(text, sys.stdout))
+    sys.stdout.flush()  # a full disk is an error here, not at the end of the process
+
+
+@contextmanager
+def _write_errors() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # who reads has seen enough
+        raise
+    except OSError as e:
+        with contextlib.suppress(OSError, ValueError):  # else the end of the process tries again what is buffered
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise EnvironmentRefusedError(f"cannot write to standard output: {e.strerror or e}.") from e
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    encoding = stream.encoding or "utf-8"
+    if _is_encodable(text, encoding):
+        return text
+    return text.translate(_ASCII_SIGNS).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _is_encodable(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _as_json(result: Mapping[str, Any]) -> str:
+    text = json.dumps(result, indent=2, ensure_ascii=False, default=str)
+    if _UNSAFE.search(text.replace("\n", "")) or not _is_encodable(text, sys.stdout.encoding or "utf-8"):
+        text = json.dumps(result, indent=2, default=str)
+    return text + "\n"
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(title=printable(title) or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for i, column in enumerate(columns):
         words = i == 0 or any(row[i][:1].isalpha() for row in rows)
         table.add_column(column, justify="left" if words else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    console = Console(file=sys.stdout, highlight=False, markup=False)
+        table.add_row(*map(printable, row))
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     console.width = max(console.width, 100) if not console.is_terminal else console.width
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
 
 
 @contextmanager
 def progress_bar(*, as_json: bool = False, quiet: bool = False) -> Iterator[Progress]:
     """Yield a :data:`~edgecv.progress.Progress` that draws on stderr: bars on a terminal, plain lines otherwise."""
-    if quiet or as_json:
+    if quiet or as_json or sys.stderr is None:
         yield no_progress
     elif sys.stderr.isatty():
         yield from _bars()
     else:
-        yield _plain_lines()
+        yield from _plain_lines()
 
 
 def _bars() -> Iterator[Progress]:
@@ -92,18 +178,25 @@ def _bars() -> Iterator[Progress]:
         yield report
 
 
-def _plain_lines(interval_s: float = 2.0) -> Progress:
-    last: dict[str, float] = {}
+def _plain_lines() -> Iterator[Progress]:
+    newest = ""
+    over = threading.Event()
 
     def report(label: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if label in last and done != total and now - last[label] < interval_s:
-            return
-        if label not in last and total and done == total:
-            last[label] = now
-            return  # over before anyone waited for it
-        last[label] = now
-        sys.stderr.write(f"{label}: {done}/{total}\n" if total else f"{label}: {done}\n")
-        sys.stderr.flush()
+        nonlocal newest
+        newest = f"{label}: {done}/{total}" if total else f"{label}: {done}"
 
-    return report
+    def tell() -> None:
+        told = ""
+        while not over.wait(PLAIN_LINES_EVERY_S):
+            if newest != told:
+                told = newest
+                say(told)
+
+    teller = threading.Thread(target=tell, name="edgecv-progress", daemon=True)
+    teller.start()
+    try:
+        yield report
+    finally:
+        over.set()
+        teller.join()
