@@ -1,13 +1,12 @@
 """``edgecv predict``: what a model sees in images."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgecv.cli.options import Debug, Json, Provider, Quiet, Seed, Threads
-from edgecv.cli.output import emit, progress_bar
+from edgecv.cli.output import emit, progress_bar, say
 
 if TYPE_CHECKING:
     from edgecv.progress import Progress
@@ -39,6 +38,8 @@ def predict(
         session = network.session
         with progress_bar(as_json=as_json, quiet=quiet) as progress:
             found, failed = _classify(network, images, top, progress)
+    if not found and not as_json:
+        raise UsageError(_failure(failed, len(images)))
     notes = [*session.notes, *([f"model: {path} (the current one)"] if model is None else [])]
     emit(
         {
@@ -58,13 +59,13 @@ def predict(
         next_command="edgecv bench" if found else "",
     )
     if failed:
-        raise UsageError(f"{len(failed)} of {len(images)} images could not be used; the others were classified.")
+        raise UsageError(_failure(failed, len(images)))
 
 
 def _classify(
     network: "Model", images: list[Path], top: int, progress: "Progress"
 ) -> tuple[list[tuple[Path, "Prediction"]], list[tuple[Path, str]]]:
-    """Return predictions and failures; an image that fails is told on stderr at once."""
+    """Return predictions and failures; of several, one that fails is told on stderr at once."""
     from edgecv.errors import UsageError
     from edgecv.runtime.preprocess import preprocess
 
@@ -74,11 +75,20 @@ def _classify(
             pixels = preprocess(image, network.manifest.input)
         except UsageError as e:
             failed.append((image, str(e)))
-            sys.stderr.write(f"error: {e}\n")
+            if len(images) > 1:
+                say(f"error: {e}")
             continue
         found.append((image, network(pixels, top=top)))
         progress("images", done, len(images))
     return found, failed
+
+
+def _failure(failed: list[tuple[Path, str]], images: int) -> str:
+    if images == 1:
+        return failed[0][1]
+    if len(failed) == images:
+        return f"none of the {images} images could be used."
+    return f"{len(failed)} of {images} images could not be used; the other {images - len(failed)} were classified."
 
 
 def _rows(found: list[tuple[Path, "Prediction"]]) -> list[list[str]]:

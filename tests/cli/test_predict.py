@@ -10,6 +10,7 @@ import pytest
 from conftest import build_tiny_model
 
 from edgecv.cli.main import main
+from edgecv.manifest import OutputSpec
 from edgecv.workspace import set_current_model
 
 
@@ -75,12 +76,41 @@ def test_one_bad_image_among_good_ones_is_told_and_the_others_go_on(
     assert len(lines) == 4
     assert "text.jpg' is not an image" in lines[0]
     assert "pipe.jpg' is not a regular file" in lines[1]
-    assert lines[3] == "error: 3 of 5 images could not be used; the others were classified."
+    assert lines[3] == "error: 3 of 5 images could not be used; the other 2 were classified."
 
 
-def test_only_bad_images_exit_2(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_image_that_is_bad_is_one_line(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "none.jpg", "--model", str(tiny_model)]) == 2
-    assert "1 of 1 images could not be used" in capsys.readouterr().err
+    assert capsys.readouterr() == ("", "error: image 'none.jpg' does not exist; check the path.\n")
+
+
+def test_only_bad_images_are_a_line_each_and_a_true_one_at_the_end(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "none.jpg", "no\nne\x1b[31m.jpg", "--model", str(tiny_model)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "error: image 'none.jpg' does not exist; check the path.",
+        "error: image 'no\\nne\\x1b[31m.jpg' does not exist; check the path.",
+        "error: none of the 2 images could be used.",
+    ]
+
+
+def test_what_steers_a_terminal_is_shown_and_not_obeyed(
+    tmp_path: Path, color_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    labels = OutputSpec("logits", labels=("r\ned\x1b[31m", "green", "blue"))
+    model = build_tiny_model(tmp_path / "m.onnx", output=labels)
+    image = Path("a\x1b]0;b\x07.png")
+    image.write_bytes((color_folder / "red" / "0.png").read_bytes())
+    assert main(["predict", str(image), "--model", str(model)]) == 0
+    out = capsys.readouterr().out
+    assert "verdict:  r\\ned\\x1b[31m (" in out
+    assert "a\\x1b]0;b\\x07.png" in out
+    assert "\x1b" not in out
+    assert "\x07" not in out
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in ort.get_available_providers(), reason="onnxruntime-gpu is installed")
