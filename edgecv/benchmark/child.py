@@ -1,6 +1,7 @@
 """The parent's end of one worker: start it, ask it, and turn whatever goes wrong there into one error here."""
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -58,7 +59,7 @@ class Child:
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close())
         self._unread = b""
         # Answers have a pipe of their own: whatever a provider's library prints ends up in the temporary file.
-        self._answers, answers_end = os.pipe()
+        self._answers, answers_end = _pipe()
         spawned_ns = time.perf_counter_ns()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "edgecv.benchmark.worker", str(os.getpid()), str(answers_end)],
@@ -167,3 +168,11 @@ class Child:
         self._printed.seek(max(0, end - _MAX_PRINTED_BYTES))
         lines = [x.strip() for x in self._printed.read().decode(errors="replace").splitlines() if x.strip()]
         return f", saying: {lines[-1][:200]}" if lines else ""
+
+
+def _pipe() -> tuple[int, int]:
+    """Return a pipe whose writing end is none of 0, 1, 2, which a child's own streams take; ours may be closed."""
+    reading, low = os.pipe()
+    writing = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(low)
+    return reading, writing

@@ -70,6 +70,7 @@ def _load(job: Mapping[str, Any], import_ns: int) -> tuple[_Loaded, dict[str, An
     import numpy as np
 
     from edgecv.benchmark.inputs import random_feeds
+    from edgecv.runtime.contract import check_graph
     from edgecv.runtime.owners import load_onnxruntime
     from edgecv.runtime.session import open_session
 
@@ -82,6 +83,8 @@ def _load(job: Mapping[str, Any], import_ns: int) -> tuple[_Loaded, dict[str, An
     )
     loaded_ns = time.perf_counter_ns()
     session = handle.session
+    if handle.manifest is not None:
+        check_graph(handle, handle.manifest)
     spec = handle.manifest.input if handle.manifest else None
     feeds = _real_feeds(job, handle) or random_feeds(session.get_inputs(), job["batch"], spec, path.name, job["seed"])
     names = [o.name for o in session.get_outputs()]

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 from conftest import build_tiny_model
 
@@ -242,3 +244,51 @@ def test_model_fixed_to_another_batch_names_the_option(folder: Path, capsys: pyt
     onnx.save(model, path)
     assert main(["bench", str(path)]) == 2
     assert "--batch 4" in one_error_line(capsys)
+
+
+def set_bias(path: Path, value: float) -> Path:
+    built = onnx.load(path)
+    for tensor in built.graph.initializer:
+        if tensor.name == "head.bias":
+            tensor.raw_data = np.full(3, value, np.float32).tobytes()
+    onnx.save(built, path)
+    return path
+
+
+def test_outputs_that_are_not_finite_are_in_the_verdict(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = set_bias(build_tiny_model(model.with_name("bad.onnx")), np.nan)
+    for models, end in (([bad], "bad.onnx"), ([model, bad], "bad.onnx"), ([model], "")):
+        assert main(["bench", *map(str, models), "--threads", "1", "--json"]) == 0
+        verdict = printed(capsys)["verdict"]
+        assert ("not finite (NaN or Inf)" in verdict) == bool(end), verdict
+        assert verdict.endswith(end)
+
+
+def test_graph_that_is_not_what_its_manifest_says_is_not_timed(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    built = onnx.load(model)
+    built.graph.input.append(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1]))
+    onnx.save(built, model)
+    assert main(["bench", str(model), "--threads", "1"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1  # no progress before it either
+    assert "its manifest says image: uint8" in captured.err
+
+
+def test_bench_runs_with_its_streams_closed(model: Path) -> None:
+    code = "import sys; from edgecv.benchmark.child import Child; from edgecv.benchmark.plan import Candidate\n"
+    code += "job = dict(model=sys.argv[1], provider='cpu', batch=1, threads='1', seed=0)\n"
+    code += "from pathlib import Path; child = Child(Candidate(Path(sys.argv[1])), job)\n"
+    code += "sys.exit(40 + child.facts['threads'])\n"
+    command = f'exec "{sys.executable}" -c "{code}" "{model}" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command]).returncode == 41
+
+
+def test_model_whose_name_is_not_unicode_is_timed_and_the_report_can_be_read(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = model.rename(model.with_name("half\udcff.onnx"))
+    assert main(["bench", str(odd), "--threads", "1", "-o", "a.json"]) == 0
+    assert "half\\udcff.onnx takes" in capsys.readouterr().out
+    assert main(["compare", "a.json", "a.json", "--json"]) == 0
+    assert printed(capsys)["changes"][0]["before"].startswith("half\udcff.onnx")
