@@ -1,5 +1,7 @@
 """Reading files that may come from anywhere, and writing files that are never half there."""
 
+import atexit
+import functools
 import hashlib
 import os
 import stat
@@ -111,6 +113,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as e:
         raise UsageError(f"cannot write '{path}': {e.strerror}.") from e
     temporary = Path(name)
+    remove = functools.partial(temporary.unlink, missing_ok=True)
+    atexit.register(remove)  # for an end that this function does not see
     try:
         write(temporary)
         with temporary.open("rb+") as f:
@@ -120,11 +124,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as e:
-        temporary.unlink(missing_ok=True)
+        remove()
         raise UsageError(f"cannot write '{path}': {e.strerror or e}.") from e
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        remove()
         raise
+    finally:
+        atexit.unregister(remove)
     _fsync_folder(path.parent)
 
 
