@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgecv.cli.options import Debug, Force, Json, Quiet, Seed
+from edgecv.cli.options import Debug, Force, Json, Quiet, Seed, named_path
 from edgecv.cli.output import emit, progress_bar
 
 if TYPE_CHECKING:
@@ -14,13 +14,19 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 
-Folder = Annotated[Path, typer.Argument(help="Image folder (class subfolders), CSV with path,label, or list.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(parser=named_path, help="Image folder (class subfolders), CSV with path,label, or list."),
+]
 
 
 def check(
     folder: Folder,
     model: Annotated[Path | None, typer.Option("--model", help="Check class names and calibration leaks.")] = None,
-    against: Annotated[Path | None, typer.Option("--against", help="A set that must share no picture.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", parser=named_path, metavar="PATH", help="A set that must share no picture."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     seed: Seed = 0,

@@ -5,13 +5,26 @@ from typing import Annotated
 
 import typer
 
+
+def named_path(text: str) -> Path:
+    """Return the path an option names; an empty one, as an unset shell variable gives, would mean this folder."""
+    if not text.strip():
+        raise typer.BadParameter("the path is empty; name a file or folder ('.' is this folder).")
+    return Path(text)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the verdict and errors.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default beside the input.")]
-DataDir = Annotated[Path, typer.Option("--data", help="Image folder (class subfolders), or CSV with path,label.")]
+DataDir = Annotated[
+    Path,
+    typer.Option(
+        "--data", parser=named_path, metavar="PATH", help="Image folder (class subfolders), or CSV with path,label."
+    ),
+]
 Provider = Annotated[
     str, typer.Option("--provider", help="cpu, cuda, trt, openvino, …; 'cuda,cpu' is an ordered fallback.")
 ]

@@ -95,6 +95,17 @@ def test_calib_copies_into_a_folder(color_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["check", "split", "calib"])
+def test_an_empty_path_is_not_this_folder(
+    command: str, color_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(color_folder)
+    output = [] if command == "check" else ["-o", color_folder.parent / "x.csv"]
+    assert run(command, "", *output) == 2
+    assert "path is empty" in capsys.readouterr().err
+    assert run(command, ".", *output, *(["-n", 3] if command == "calib" else [])) == 0
+
+
+@pytest.mark.parametrize("command", ["check", "split", "calib"])
 def test_missing_folder_is_exit_2_and_one_line(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

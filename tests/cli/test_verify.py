@@ -98,7 +98,19 @@ def test_a_leak_is_exit_2_and_printed_when_allowed(
 
 
 @pytest.mark.parametrize(
-    "case", ["no data", "no model", "folder as model", "random bytes", "truncated", "three", "empty data", "negative"]
+    "case",
+    [
+        "no data",
+        "no model",
+        "folder as model",
+        "random bytes",
+        "truncated",
+        "three",
+        "empty data",
+        "negative",
+        "endless",
+        "no name",
+    ],
 )
 def test_bad_input_is_exit_2_and_one_line(
     case: str, tiny_model: Path, color_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -114,6 +126,8 @@ def test_bad_input_is_exit_2_and_one_line(
         "truncated": [tiny_model, tmp_path / "cut.onnx", "--data", color_folder],
         "three": [tiny_model, tiny_model, tiny_model, "--data", color_folder],
         "empty data": [tiny_model, tiny_model, "--data", tmp_path / "empty"],
+        "endless": [tiny_model, tiny_model, "--data", color_folder, "--max-drop", "inf"],
+        "no name": [tiny_model, tiny_model, "--data", ""],
         "negative": [tiny_model, tiny_model, "--data", color_folder, "--max-drop", -1],
     }[case]
     assert run(*arguments) == 2

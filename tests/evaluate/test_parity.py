@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from edgecv.data.folder import open_dataset
 from edgecv.errors import UsageError
 from edgecv.evaluate import tally
+from edgecv.evaluate.classifier import open_classifier, open_for_model
 from edgecv.evaluate.parity import verify_models
 from edgecv.files import sha256_file
 from edgecv.manifest import OutputSpec
@@ -48,7 +49,6 @@ def test_a_wide_margin_passes(tiny_model: Path, color_folder: Path) -> None:
 
 
 def test_counts_agree_with_a_plain_run_of_both_models(tiny_model: Path, noisy: Path, color_folder: Path) -> None:
-    from edgecv.evaluate.classifier import open_classifier
     from edgecv.runtime.preprocess import preprocess
 
     dataset = open_dataset(color_folder, TINY_LABELS)
@@ -164,6 +164,25 @@ def test_broken_links_are_noted(tiny_model: Path, color_folder: Path) -> None:
 def test_a_margin_that_is_no_share_of_images_is_refused(tiny_model: Path, color_folder: Path, margin: float) -> None:
     with pytest.raises(UsageError, match="percentage points"):
         verify_models(tiny_model, tiny_model, color_folder, max_drop=margin)
+
+
+def test_a_data_set_is_opened_for_a_model_by_its_labels_its_width_or_not_at_all(
+    tiny_model: Path, tmp_path: Path, color_folder: Path
+) -> None:
+    nameless = open_classifier(build_tiny_model(tmp_path / "nameless.onnx", output=OutputSpec("logits")))
+    dataset, notes = open_for_model(color_folder, open_classifier(tiny_model))
+    assert (dataset.labelled, dataset.num_classes, notes) == (True, 3, [])
+    dataset, notes = open_for_model(color_folder, nameless)
+    assert not dataset.labelled
+    assert notes[0].startswith("agreement only: the model carries no label names")
+    for i, name in enumerate(TINY_LABELS):
+        (color_folder / name).rename(color_folder / str(i))
+    dataset, notes = open_for_model(color_folder, nameless)
+    assert (dataset.labelled, dataset.num_classes, notes) == (True, 3, [])
+    (color_folder / "0").rename(color_folder / "3")  # the model has no such output
+    dataset, notes = open_for_model(color_folder, nameless)
+    assert not dataset.labelled
+    assert "0 to 2" in notes[0]
 
 
 def test_each_model_gets_its_own_preprocessing(tiny_model: Path, color_folder: Path, tmp_path: Path) -> None:
