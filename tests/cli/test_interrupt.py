@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +42,9 @@ def build_endless_classifier(path: Path) -> Path:
     return path
 
 
-def start(code: str, *arguments: str, cwd: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+@contextmanager
+def started(code: str, *arguments: str, cwd: Path) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
         stdout=subprocess.PIPE,
@@ -50,6 +53,11 @@ def start(code: str, *arguments: str, cwd: Path) -> "subprocess.Popen[str]":
         # A process started from a script may inherit an ignored SIGINT; a terminal's never does.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_until_busy(pid: int) -> None:
@@ -76,13 +84,10 @@ def test_a_signal_ends_a_model_that_never_comes_back(
     write_color_folder(tmp_path / "data", per_class=4)
     build_endless_classifier(tmp_path / "endless.onnx")
     before = set(tmp_path.rglob("*"))
-    with start(PROGRAM, *command, cwd=tmp_path) as process:
-        try:
-            wait_until_busy(process.pid)
-            process.send_signal(number)
-            out, err = process.communicate(timeout=20)
-        finally:
-            process.kill()
+    with started(PROGRAM, *command, cwd=tmp_path) as process:
+        wait_until_busy(process.pid)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "interrupted; nothing half-written was left behind."
     assert "Traceback" not in err
@@ -109,7 +114,7 @@ with tempfile.TemporaryDirectory(prefix=".edgecv-", dir="."):
 
 
 def test_temporary_files_and_folders_of_a_stuck_process_are_removed(tmp_path: Path) -> None:
-    with start(STUCK, cwd=tmp_path) as process:
+    with started(STUCK, cwd=tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "stuck\n"
         assert len(list(tmp_path.iterdir())) == 2
@@ -126,7 +131,7 @@ def test_python_code_is_interrupted_in_the_usual_way(tmp_path: Path) -> None:
         "try:\n    print('on', flush=True)\n    time.sleep(60)\n"
         "except KeyboardInterrupt:\n    time.sleep(1.5)\n    print('cleaned up')\n"
     )
-    with start(code, cwd=tmp_path) as process:
+    with started(code, cwd=tmp_path) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGTERM)
@@ -140,6 +145,6 @@ def test_a_signal_that_is_to_be_ignored_stays_ignored(tmp_path: Path) -> None:
         "from edgecv.cli.interrupt import end_on_signals\nend_on_signals()\n"
         "os.kill(os.getpid(), signal.SIGHUP)\nprint('still here')\n"
     )
-    with start(code, cwd=tmp_path) as process:
+    with started(code, cwd=tmp_path) as process:
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, "still here\n", "")
