@@ -1,8 +1,6 @@
 """The typer app; turns an error into one line on stderr and the exit code of its class."""
 
 import logging
-import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,7 +10,12 @@ from typing import Any
 import typer
 
 import edgecv
+from edgecv.cli.interrupt import end_on_signals
+from edgecv.cli.output import open_closed_streams, say
 from edgecv.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EdgecvError
+
+MAX_MESSAGE = 600
+"""Characters of an error message: a library's own text inside it can be pages long."""
 
 COMMANDS: dict[str, str] = {
     "doctor": "edgecv.cli.doctor:doctor",
@@ -97,40 +100,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgecvError as e:
         if debug:
             raise
-        _say(f"error: {e}")
+        say(f"error: {_one_line(str(e))}")
         return e.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
     except Exception as e:
         if hasattr(e, "format_message"):  # typer's own usage errors
-            _say(f"error: {e.format_message()} See: edgecv --help")
+            say(f"error: {_one_line(e.format_message())} See: edgecv --help")
             return 2
         if debug:
             raise
-        _say(f"bug in edgecv: {type(e).__name__}: {_one_line(str(e))} Run again with --debug and report the traceback.")
+        say(f"bug in edgecv: {type(e).__name__}: {_one_line(str(e))} Run again with --debug and report the traceback.")
         return EXIT_BUG
 
 
 def _interrupted() -> int:
-    _say("interrupted; nothing half-written was left behind.")
+    say("interrupted; nothing half-written was left behind.")
     return EXIT_INTERRUPTED
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:400]
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(_one_line(text) + "\n")
+    return " ".join(text.split())[:MAX_MESSAGE]
 
 
 def run() -> None:
     """Console entry point."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    open_closed_streams()
+    end_on_signals()
     sys.exit(main())
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt

@@ -102,11 +102,11 @@ def _write(text: str) -> None:
 def _write_errors() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # who reads has seen enough
-        raise
     except OSError as e:
         with contextlib.suppress(OSError, ValueError):  # else the end of the process tries again what is buffered
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(e, BrokenPipeError):  # who reads has seen enough; the exit code is still the command's
+            return
         raise EnvironmentRefusedError(f"cannot write to standard output: {e.strerror or e}.") from e
 
 

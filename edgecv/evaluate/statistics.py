@@ -157,7 +157,8 @@ def images_needed(b: int, c: int, n: int, max_drop: float, level: float = LEVEL)
     image when the drop equals the margin ``m`` (``q`` as in :func:`tango_score`), ``V1 = (b + c) / n -
     drop^2`` the observed one, ``z_a`` the quantile of the interval, ``z_b`` that of the power, and
     ``distance`` that of the drop from the margin. A drop nearer to the margin than a quarter of it (or 0.05
-    points) is planned for as if it were that far: closer to the margin no number of images decides.
+    points) is planned for as if it were that far: closer to the margin no number of images decides. A gain is planned
+    for as no drop: a lucky first handful must not promise that a second one decides.
 
     Args:
         b: Harmful flips seen.
@@ -180,7 +181,7 @@ def images_needed(b: int, c: int, n: int, max_drop: float, level: float = LEVEL)
     rate_b, rate_c = b / max(n, 1), c / max(n, 1)
     if max_drop <= 0 and b + c == 0:  # no variance to plan with; half a flip each way is the customary stand-in
         rate_b = rate_c = 0.5 / (n + 1)
-    drop = rate_b - rate_c
+    drop = max(rate_b - rate_c, 0.0)
     null = 2 * _restricted_rate(max_drop, rate_b, rate_c, 1) + max_drop * (1 - max_drop)
     observed = rate_b + rate_c - drop * drop
     distance = max(abs(max_drop - drop), max_drop / 4, 0.0005)

@@ -89,6 +89,8 @@ def open_session(
         if refused:
             notes.append(f"{name} instead of {','.join(names[:i])}: {' '.join(refused)}")
         manifest = _manifest(session, source.name)
+        if manifest is not None and manifest.source.get("weights") == "random-init":
+            notes = [*notes, f"{source.name} has random weights: its answers mean nothing"]
         return Session(session, manifest, tuple(share), share, count, source.name, tuple(notes))
     raise EnvironmentRefusedError(" ".join(refused))
 
