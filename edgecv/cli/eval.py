@@ -105,4 +105,4 @@ def _notes(reports: list["AccuracyReport"]) -> list[str]:
 def _next(reports: list["AccuracyReport"], data: Path) -> str:
     if len(reports) == 2:
         return f"edgecv verify {reports[0].file} {reports[1].file} --data {data}"
-    return f"edgecv quantize {reports[0].file} --int8 --data CALIBRATION_IMAGES"
+    return "edgecv bench"

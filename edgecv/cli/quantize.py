@@ -98,6 +98,7 @@ def quantize_notes(result: Mapping[str, Any]) -> list[str]:
         notes.append(f"for speed: {', '.join(kept) or 'nothing'}" + (f" (undone: {', '.join(undone)})" * bool(undone)))
     notes += [*summary.get("notes", []), *result["notes"]]
     if parity := result["parity"]:
+        notes += parity["notes"]
         where = "" if parity["judged"] else " (the calibration images: a smoke test, not a verdict)"
         notes.append(f"agreement: {parity['agreement']:.2%} of {parity['n']} images{where}")
     if latency := result["latency"]:

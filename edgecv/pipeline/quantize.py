@@ -80,7 +80,7 @@ def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -
     with tempfile.TemporaryDirectory(prefix=".edgecv-", dir=output.parent) as folder:
         candidate = Path(folder) / output.name
         save_model(quantized.model, candidate, made)
-        parity = _judge(request, source, candidate, manifest, dataset, progress)
+        parity = _judge(request, source, candidate, dataset, progress)
         judged = parity is not None and parity["judged"]
         report: dict[str, Any] = {
             "source": str(source),
@@ -215,18 +215,13 @@ def _judge(
     request: QuantizeRequest,
     source: Path,
     candidate: Path,
-    manifest: Manifest,
     dataset: "Dataset | None",
     progress: Progress,
 ) -> dict[str, Any] | None:
     """Compare on the judging images; without any, on the calibration images, which is a smoke test and no verdict."""
-    from edgecv.data.folder import open_dataset
     from edgecv.evaluate.parity import verify_models
 
-    if isinstance(request.eval_data, Path):
-        judged: Dataset | None = open_dataset(request.eval_data, manifest.output.labels, manifest.output.label_ids)
-    else:
-        judged = request.eval_data or dataset
+    judged = request.eval_data or dataset
     if judged is None:
         return None
     report: ParityReport = verify_models(

@@ -218,3 +218,15 @@ def test_a_model_that_answers_nan_fails_the_gate_in_words(request_int8: Quantize
         Image.open(path).rotate(90).save(Path("flat") / f"{path.parent.name}{path.name}")
     with pytest.raises(GateFailedError, match="not written"):
         quantize_model(replace(request_int8, model=Path("nan.onnx"), eval_data=Path("flat"), max_drop=1.0))
+
+
+def test_numbered_folders_name_the_classes_of_a_model_without_labels(request_int8: QuantizeRequest) -> None:
+    from edgecv.manifest import OutputSpec
+
+    build_tiny_model(Path("plain.onnx"), output=OutputSpec("logits"))
+    judging = write_color_folder(Path("eval"), per_class=10, seed=2)
+    for number, name in enumerate(("red", "green", "blue")):
+        (judging / name).rename(judging / str(number))
+    result = quantize_model(replace(request_int8, model=Path("plain.onnx"), eval_data=judging, max_drop=50.0))
+    assert result["parity"]["drop_points"] is not None
+    assert result["verdict"] == "pass"
