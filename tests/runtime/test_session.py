@@ -25,10 +25,14 @@ def test_cpu_session_has_its_manifest_and_all_nodes(tiny_model: Path) -> None:
     assert opened.providers == ("cpu",)
     assert opened.node_share == {"cpu": 1.0}
     assert opened.threads == usable_cores()
-    assert opened.notes == ()
+    assert opened.notes == (f"{tiny_model} has random weights: its answers mean nothing",)
     assert opened.manifest is not None
     assert opened.manifest.architecture == "tiny"
     assert opened.session.run(None, {"image": IMAGE})[0].shape == (1, 3)
+
+
+def test_weights_that_mean_something_need_no_note(tmp_path: Path) -> None:
+    assert open_session(build_tiny_model(tmp_path / "m.onnx", source={"weights": "file:m.pth"})).notes == ()
 
 
 def test_bytes_give_the_same_as_the_file(tiny_model: Path) -> None:
@@ -59,8 +63,7 @@ def test_cuda_without_cuda_is_refused_and_names_what_is_missing(
 def test_ordered_fallback_reports_what_was_obtained(tiny_model: Path) -> None:
     opened = open_session(tiny_model, provider="trt,cuda,cpu")
     assert opened.providers == ("cpu",)
-    (note,) = opened.notes
-    assert note.startswith("cpu instead of trt,cuda: provider 'trt' is not")
+    assert opened.notes[0].startswith("cpu instead of trt,cuda: provider 'trt' is not")
 
 
 @pytest.mark.cuda
