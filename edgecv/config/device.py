@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from edgecv.config.tables import find_shipped, read_table, shipped_files
+from edgecv.config.tables import find_shipped, read_table
 from edgecv.errors import UsageError
 from edgecv.typed import build
 
@@ -60,8 +60,3 @@ def load_device(name: str) -> DeviceProfile:
     if profile.name != path.stem:
         raise UsageError(f"{path}: name '{profile.name}' differs from the file's name.")
     return profile
-
-
-def list_devices() -> list[str]:
-    """Return the sorted names of the shipped profiles."""
-    return [p.stem for p in shipped_files("devices")]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from edgecv.config.tables import find_shipped, read_table, shipped_files
+from edgecv.config.tables import find_shipped, read_table
 from edgecv.errors import UsageError
 from edgecv.typed import build
 
@@ -73,8 +73,3 @@ def load_recipe(name: str) -> Recipe:
     if recipe.verify is not None and recipe.quantize is None:
         raise UsageError(f"{path}: [verify] compares a quantized model with its original; add [quantize].")
     return recipe
-
-
-def list_recipes() -> list[str]:
-    """Return the sorted names of the shipped recipes."""
-    return [p.stem for p in shipped_files("recipes")]

@@ -14,13 +14,6 @@ def constant_array(value: ir.Value | None) -> np.ndarray | None:
     return None if tensor is None else tensor.numpy()
 
 
-def static_shape(value: ir.Value) -> tuple[int | None, ...] | None:
-    """Return the shape with None for symbolic dimensions, or None when the rank itself is unknown."""
-    if value.shape is None:
-        return None
-    return tuple(d if isinstance(d, int) else None for d in value.shape)
-
-
 def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     """Register ``array`` as an initializer under ``name``, or a numbered variant when that is taken."""
     unique = unique_name(graph, name)

@@ -81,24 +81,6 @@ def observe(
     return Observations(histograms, {name: total / np.float32(images) for name, total in sums.items()}, images)
 
 
-def collect_ranges(
-    model: ir.Model,
-    tensors: Sequence[str],
-    batches: Batches,
-    method: str = "mse",
-    *,
-    n_images: int = 0,
-    progress: Progress = no_progress,
-) -> dict[str, Range]:
-    """Return the range to quantize each tensor with; arguments as for :func:`observe`.
-
-    Raises:
-        UsageError: ``method`` is not ``mse``, ``percentile`` or ``minmax``; or see :func:`observe`.
-    """
-    check_method(method)
-    return ranges_of(observe(model, tensors, batches, n_images=n_images, progress=progress), method)
-
-
 def ranges_of(observations: Observations, method: str) -> dict[str, Range]:
     """Read the range of every tensor from its histogram by ``mse``, ``percentile`` or ``minmax``."""
     return {name: METHODS[method](histogram) for name, histogram in observations.histograms.items()}

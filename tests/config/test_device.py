@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from edgecv.config.device import list_devices, load_device
+from edgecv.config.device import load_device
+from edgecv.config.tables import shipped_files
 from edgecv.errors import UsageError
 
 FILES = sorted((REPOSITORY / "devices").iterdir())
@@ -20,7 +21,7 @@ def test_every_shipped_profile_loads_names_its_sources_and_known_providers(path:
     for name in profile.providers:
         assert parse_providers(name)
     assert set(profile.unmeasured) <= set(type(profile).__dataclass_fields__)
-    assert path.stem in list_devices()
+    assert path.stem in [p.stem for p in shipped_files("devices")]
 
 
 def _profile(tmp_path: Path, **changes: str) -> Path:

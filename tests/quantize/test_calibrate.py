@@ -3,14 +3,14 @@ import pytest
 from small_graphs import images, residual_model, run
 
 from edgecv.errors import UsageError
-from edgecv.quantize.calibrate import collect_ranges, observe
+from edgecv.quantize.calibrate import check_method, observe, ranges_of
 
 DATA = images(10)
 
 
 def test_min_max_ranges_are_those_of_the_activations() -> None:
     model = residual_model()
-    found = collect_ranges(model, ["r", "s"], lambda: iter([DATA[:7], DATA[7:]]), "minmax")
+    found = ranges_of(observe(model, ["r", "s"], lambda: iter([DATA[:7], DATA[7:]])), "minmax")
     for name in ("r", "s"):
         direct = residual_model()
         value = next(o for node in direct.graph for o in node.outputs if o.name == name)
@@ -32,12 +32,12 @@ def test_a_bad_activation_names_the_tensor_and_the_image(bad: float, word: str) 
     data = images(9)
     data[6, 0, 3, 3] = bad
     with pytest.raises(UsageError, match=rf"activation 'a' is {word} on calibration image 6 "):
-        collect_ranges(residual_model(), ["a", "s"], lambda: iter([data[:4], data[4:]]))
+        observe(residual_model(), ["a", "s"], lambda: iter([data[:4], data[4:]]))
 
 
 def test_an_unknown_method_shows_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"'percentil' is not one of mse, percentile, minmax.*'percentile'"):
-        collect_ranges(residual_model(), ["r"], lambda: iter([DATA]), "percentil")
+        check_method("percentil")
 
 
 def test_memory_does_not_grow_with_the_number_of_images() -> None:
