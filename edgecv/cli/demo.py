@@ -5,14 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from edgecv.cli.options import Debug, Json, Quiet, Seed
+from edgecv.cli.options import Debug, Json, Quiet, Seed, named_path
 from edgecv.cli.output import emit, progress_bar
 from edgecv.cli.quantize import quantize_notes, quantize_verdict
 
 
 def demo(
     data: Annotated[
-        Path | None, typer.Option("--data", help="Your own images instead of the sample photographs.")
+        Path | None,
+        typer.Option(
+            "--data", parser=named_path, metavar="PATH", help="Your own images instead of the sample photographs."
+        ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for models and photographs.")] = Path(
         ".edgecv/demo"

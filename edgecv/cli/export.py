@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from edgecv.cli.options import Debug, Force, Json, Output, Quiet, Seed
+from edgecv.cli.options import Debug, Force, Json, Output, Quiet, Seed, named_path
 from edgecv.cli.output import emit, progress_bar
 
 
@@ -18,7 +18,9 @@ def export(
     random_init: Annotated[bool, typer.Option("--random-init", help="Seeded random weights.")] = False,
     arch: Annotated[str, typer.Option("--arch", help="Network of a checkpoint given as MODEL.")] = "",
     output: Output = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Images to check the export on.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", parser=named_path, metavar="PATH", help="Images to check the export on.")
+    ] = None,
     input_kind: Annotated[str, typer.Option("--input", help="uint8 (N,H,W,3), or float (N,3,H,W).")] = "uint8",
     softmax: Annotated[bool, typer.Option("--softmax", help="Put probabilities in.")] = False,
     dynamic_size: Annotated[bool, typer.Option("--dynamic-size", help="Accept any height and width.")] = False,

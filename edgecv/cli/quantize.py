@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgecv.cli.options import Debug, Force, Json, Output, Quiet, Seed, Threads
+from edgecv.cli.options import Debug, Force, Json, Output, Quiet, Seed, Threads, named_path
 from edgecv.cli.output import emit, progress_bar
 
 
@@ -17,12 +17,16 @@ def quantize(
         bool, typer.Option("--dynamic", help="int8 weights, activations measured while running.")
     ] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision: half the size.")] = False,
-    data: Annotated[Path | None, typer.Option("--data", help="Images to calibrate on.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", parser=named_path, metavar="PATH", help="Images to calibrate on.")
+    ] = None,
     images: Annotated[int, typer.Option("--images", "-n", min=1, help="Calibrate on at most so many.")] = 512,
     method: Annotated[str, typer.Option("--method", help="Activation ranges: mse, percentile, minmax.")] = "mse",
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node to leave float; repeatable.")] = None,
     output: Output = None,
-    eval_data: Annotated[Path | None, typer.Option("--eval-data", help="Labelled images to judge on.")] = None,
+    eval_data: Annotated[
+        Path | None, typer.Option("--eval-data", parser=named_path, metavar="PATH", help="Labelled images to judge on.")
+    ] = None,
     max_drop: Annotated[float | None, typer.Option("--max-drop", min=0, max=100, help="Gate: points of top-1.")] = None,
     no_bench: Annotated[bool, typer.Option("--no-bench", help="Do not time both models.")] = False,
     threads: Threads = "auto",

@@ -5,15 +5,19 @@ from typing import Annotated
 
 import typer
 
-from edgecv.cli.options import Debug, Force, Json, Quiet
+from edgecv.cli.options import Debug, Force, Json, Quiet, named_path
 from edgecv.cli.output import emit, progress_bar
 from edgecv.cli.quantize import quantize_notes, quantize_verdict
 
 
 def run_recipe(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a path to a .toml.")],
-    calib: Annotated[Path | None, typer.Option("--calib", help="Images to calibrate on.")] = None,
-    evaluation: Annotated[Path | None, typer.Option("--eval", help="Labelled images to judge on.")] = None,
+    calib: Annotated[
+        Path | None, typer.Option("--calib", parser=named_path, metavar="PATH", help="Images to calibrate on.")
+    ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option("--eval", parser=named_path, metavar="PATH", help="Labelled images to judge on.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(),
     force: Force = False,
     as_json: Json = False,
