@@ -180,8 +180,9 @@ def ratio_verdict(reference: str, candidate: str, speedup: Interval | None) -> s
 
 def _doubt(reference: Result, result: Result) -> str:
     """Return what made either of the two unsteady: a ratio measured beside other work holds for that mixture only."""
-    reasons = dict.fromkeys((*reference.unstable_reasons, *result.unstable_reasons))
-    return f"; unstable: {'; '.join(reasons)}" if reasons else ""
+    unsteady = result if result.unstable_reasons else reference
+    reasons = "; ".join(unsteady.unstable_reasons)
+    return f"; unstable ({Path(unsteady.model).name}: {reasons})" if reasons else ""
 
 
 def _speed(result: Result) -> float:

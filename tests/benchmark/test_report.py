@@ -68,3 +68,15 @@ def test_file_that_is_no_report_is_refused(tmp_path: Path, content: bytes) -> No
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"r\.json"):
         load_results(path)
+
+
+def test_doubt_about_either_of_two_models_is_in_the_ratios_verdict_and_names_it() -> None:
+    from types import SimpleNamespace
+
+    from edgecv.benchmark.report import _doubt
+
+    steady = SimpleNamespace(model="x/float.onnx", unstable_reasons=())
+    shaken = SimpleNamespace(model="x/int8.onnx", unstable_reasons=("other processes kept 1.0 cores busy",))
+    assert _doubt(steady, steady) == ""  # type: ignore[arg-type]
+    for pair in ((steady, shaken), (shaken, steady)):
+        assert _doubt(*pair) == "; unstable (int8.onnx: other processes kept 1.0 cores busy)"  # type: ignore[arg-type]
