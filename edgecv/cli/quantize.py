@@ -22,7 +22,9 @@ def quantize(
     ] = None,
     images: Annotated[int, typer.Option("--images", "-n", min=1, help="Calibrate on at most so many.")] = 512,
     method: Annotated[str, typer.Option("--method", help="Activation ranges: mse, percentile, minmax.")] = "mse",
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node to leave float; repeatable.")] = None,
+    keep_float: Annotated[
+        list[str] | None, typer.Option("--keep-float", metavar="NAME", help="Layer to leave float; repeatable.")
+    ] = None,
     output: Output = None,
     eval_data: Annotated[
         Path | None, typer.Option("--eval-data", parser=named_path, metavar="PATH", help="Labelled images to judge on.")
@@ -49,7 +51,7 @@ def quantize(
         data=data,
         images=images,
         method=method,
-        exclude=tuple(exclude or ()),
+        keep_float=tuple(keep_float or ()),
         output=output,
         eval_data=eval_data,
         max_drop=max_drop,

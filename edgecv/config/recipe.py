@@ -26,7 +26,7 @@ class QuantizeStage:
 
     mode: str = "int8"
     method: str = "mse"
-    exclude: tuple[str, ...] = ()
+    keep_float: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class QuantizeRequest:
     data: "Path | Dataset | None" = None
     images: int = DEFAULT_CALIBRATION_IMAGES
     method: str = "mse"
-    exclude: tuple[str, ...] = ()
+    keep_float: tuple[str, ...] = ()
     output: Path | None = None
     eval_data: "Path | Dataset | None" = None
     max_drop: float | None = None
@@ -165,18 +165,18 @@ def _run_mode(
             manifest,
             input_batches(dataset, manifest),
             method=request.method,
-            exclude=request.exclude,
+            exclude=request.keep_float,
             n_images=len(dataset),
             progress=progress,
         )
     if request.mode == "dynamic":
         from edgecv.quantize.dynamic import quantize_dynamic
 
-        return quantize_dynamic(model, exclude=request.exclude, progress=progress)
+        return quantize_dynamic(model, exclude=request.keep_float, progress=progress)
     from edgecv.quantize.float16 import convert_float16
 
     batches = None if dataset is None else input_batches(dataset, manifest)
-    return convert_float16(model, manifest, batches, exclude=request.exclude, progress=progress)
+    return convert_float16(model, manifest, batches, exclude=request.keep_float, progress=progress)
 
 
 def input_batches(dataset: "Dataset", manifest: Manifest) -> Callable[[], Iterator[np.ndarray]]:
@@ -252,7 +252,7 @@ def _failure(parity: dict[str, Any], output: Path) -> str:
     return (
         f"'{output}' was not written: top-1 drops by {parity['drop_points']:.2f} points [{low:.2f}, {high:.2f}] on "
         f"{parity['n']} images, over the limit of {parity['max_drop_points']}; raise --max-drop, or leave layers float "
-        "with --exclude."
+        "with --keep-float."
     )
 
 

@@ -64,7 +64,7 @@ def run_recipe(
                 mode=stage.mode,
                 data=calibration,
                 method=stage.method,
-                exclude=stage.exclude,
+                keep_float=stage.keep_float,
                 eval_data=evaluation,
                 max_drop=recipe.verify.max_drop if recipe.verify else None,
                 bench=recipe.bench is not None,

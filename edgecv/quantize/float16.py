@@ -126,7 +126,7 @@ def _compare(reference: ir.Model, candidate: ir.Model, images: Batches) -> dict[
         if not np.isfinite(b).all():
             raise UsageError(
                 "the float16 model gives NaN or infinity where the float model does not; give images with --data, so "
-                "that what overflows is found, or name nodes with --exclude."
+                "that what overflows is found, or name nodes with --keep-float."
             )
         difference = b.astype(np.float64) - a
         noise += float(np.square(difference).sum())
