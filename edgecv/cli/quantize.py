@@ -21,7 +21,7 @@ def quantize(
         Path | None, typer.Option("--data", parser=named_path, metavar="PATH", help="Images to calibrate on.")
     ] = None,
     images: Annotated[int, typer.Option("--images", "-n", min=1, help="Calibrate on at most so many.")] = 512,
-    method: Annotated[str, typer.Option("--method", help="Activation ranges: mse, percentile, minmax.")] = "mse",
+    ranges: Annotated[str, typer.Option("--ranges", help="Activation ranges: mse, percentile, minmax.")] = "mse",
     keep_float: Annotated[
         list[str] | None, typer.Option("--keep-float", metavar="NAME", help="Layer to leave float; repeatable.")
     ] = None,
@@ -50,7 +50,7 @@ def quantize(
         mode=chosen[0],
         data=data,
         images=images,
-        method=method,
+        ranges=ranges,
         keep_float=tuple(keep_float or ()),
         output=output,
         eval_data=eval_data,

@@ -25,7 +25,7 @@ class QuantizeStage:
     """``edgecv quantize``: mode and how activation ranges are chosen."""
 
     mode: str = "int8"
-    method: str = "mse"
+    ranges: str = "mse"
     keep_float: tuple[str, ...] = ()
 
 

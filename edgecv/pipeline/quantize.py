@@ -41,7 +41,7 @@ class QuantizeRequest:
     mode: str
     data: "Path | Dataset | None" = None
     images: int = DEFAULT_CALIBRATION_IMAGES
-    method: str = "mse"
+    ranges: str = "mse"
     keep_float: tuple[str, ...] = ()
     output: Path | None = None
     eval_data: "Path | Dataset | None" = None
@@ -164,7 +164,7 @@ def _run_mode(
             model,
             manifest,
             input_batches(dataset, manifest),
-            method=request.method,
+            ranges=request.ranges,
             exclude=request.keep_float,
             n_images=len(dataset),
             progress=progress,

@@ -63,7 +63,7 @@ def run_recipe(
                 model=model,
                 mode=stage.mode,
                 data=calibration,
-                method=stage.method,
+                ranges=stage.ranges,
                 keep_float=stage.keep_float,
                 eval_data=evaluation,
                 max_drop=recipe.verify.max_drop if recipe.verify else None,

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from edgecv.errors import UsageError
 from edgecv.graph.opset import MIN_QUANTIZE_OPSET, set_lowest_ir_version, upgrade_opset
@@ -21,13 +20,13 @@ from edgecv.graph.values import constant_array
 from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches
-from edgecv.quantize.affine import Affine, affine_of
+from edgecv.quantize.affine import Affine, Range, affine_of
 from edgecv.quantize.bias_correction import correct_biases, layer_inputs
-from edgecv.quantize.calibrate import check_method, observe, ranges_of
+from edgecv.quantize.calibrate import Observations, check_method, observe, ranges_of
 from edgecv.quantize.checks import check_float_model, check_weights_finite, name_nodes, resolve_excluded
 from edgecv.quantize.coverage import measure_coverage
+from edgecv.quantize.draft import Draft, write_quantizers
 from edgecv.quantize.input_range import input_ranges
-from edgecv.quantize.insert import insert_quantizers
 from edgecv.quantize.placement import Placement, place_quantizers, weight_axis
 from edgecv.quantize.rewrites import Rewrite, check_rewrites, images_to_check, rewrite_codes, rewrite_float
 from edgecv.quantize.weights import QuantizedWeight, quantize_weight
@@ -48,12 +47,35 @@ class QuantizedModel:
     summary: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """The float network every draft starts from, and what is needed to finish one.
+
+    Attributes:
+        model: Prepared and rewritten for speed; not changed.
+        placement: What runs in int8.
+        pixels: Ranges of the tensors that are the image itself.
+        lines: What was done to prepare the model, one line each.
+        sample: A few images, to check rewrites on.
+        rewrites: Names of the rewrites wanted.
+        rewritten: What came of those of the float model.
+    """
+
+    model: ir.Model
+    placement: Placement
+    pixels: Mapping[str, Range]
+    lines: Sequence[str]
+    sample: np.ndarray
+    rewrites: Collection[str]
+    rewritten: Sequence[Rewrite]
+
+
 def quantize_static(
     model: ir.Model,
     manifest: Manifest,
     batches: Batches,
     *,
-    method: str = "mse",
+    ranges: str = "mse",
     exclude: Collection[str] = (),
     bias_correction: bool = True,
     rewrites: Collection[str] | None = None,
@@ -67,7 +89,7 @@ def quantize_static(
         manifest: Its manifest; the range of the input comes from its preprocessing.
         batches: Starts a pass over the calibration images, as the graph takes them: uint8 (N, H, W, 3) or float32
             (N, 3, H, W). The last batch may be smaller.
-        method: How ranges are chosen: ``mse``, ``percentile`` or ``minmax``.
+        ranges: How ranges are chosen: ``mse``, ``percentile`` or ``minmax``.
         exclude: Nodes or layers (by their weight, ``conv_stem``) to keep in float.
         bias_correction: Shift biases by the mean error of the rounded weights.
         rewrites: Which rewrites for speed to apply (:mod:`edgecv.quantize.rewrites`); None for all.
@@ -85,7 +107,24 @@ def quantize_static(
         UsageError: The model is quantized already, is float16, holds nothing to quantize or damaged weights, or is
             refused by ONNX Runtime; a name in ``exclude`` is unknown; there are no images or they do not fit.
     """
-    check_method(method)
+    check_method(ranges)
+    basis = prepare_basis(model, manifest, batches, exclude=exclude, rewrites=rewrites)
+    seen = observe_network(basis.model, basis.placement, batches, n_images=n_images, progress=progress)
+    spans = {**basis.pixels, **ranges_of(seen, ranges)}
+    draft = draft_network(basis.model, basis.placement, spans, seen, bias_correction=bias_correction, progress=progress)
+    settings = {"ranges": ranges, "exclude": list(exclude), "bias_correction": bias_correction, "images": seen.images}
+    return finish(draft, basis, settings)
+
+
+def prepare_basis(
+    model: ir.Model,
+    manifest: Manifest,
+    batches: Batches,
+    *,
+    exclude: Collection[str] = (),
+    rewrites: Collection[str] | None = None,
+) -> Basis:
+    """Prepare a float model and choose what runs in int8; arguments and errors as :func:`quantize_static`."""
     prepared, lines = prepare_float_model(model)
     exclude = resolve_excluded(prepared, exclude)
     sample, wanted = images_to_check(batches), check_rewrites(rewrites)
@@ -94,15 +133,45 @@ def quantize_static(
     if not placement.layers:
         reasons = "; ".join(f"'{n}': {r}" for n, r in list(placement.kept_float.items())[:3])
         raise UsageError(f"the model has no layer to quantize ({reasons or 'no Conv, Gemm or MatMul with weights'}).")
-    averaged = layer_inputs(prepared, placement) if bias_correction else ()
-    seen = observe(prepared, placement.observed, batches, mean_of=averaged, n_images=n_images, progress=progress)
-    ranges = input_ranges(prepared, placement.from_input, manifest.input) | ranges_of(seen, method)
+    pixels = input_ranges(prepared, placement.from_input, manifest.input)
+    return Basis(prepared, placement, pixels, lines, sample, wanted, rewritten)
+
+
+def observe_network(
+    model: ir.Model, placement: Placement, batches: Batches, *, n_images: int = 0, progress: Progress = no_progress
+) -> Observations:
+    """Return what ranges and bias correction need: histograms and mean inputs, from one pass over the images."""
+    averaged = layer_inputs(model, placement)
+    return observe(model, placement.observed, batches, mean_of=averaged, n_images=n_images, progress=progress)
+
+
+def draft_network(
+    model: ir.Model,
+    placement: Placement,
+    ranges: Mapping[str, Range],
+    seen: Observations,
+    *,
+    weights: Mapping[str, QuantizedWeight] | None = None,
+    bias_correction: bool = True,
+    progress: Progress = no_progress,
+) -> Draft:
+    """Return a draft with the given ranges; weights are rounded to the nearest code unless they are given.
+
+    Args:
+        model: The float network with its own biases; not changed.
+        placement: What runs in int8.
+        ranges: See :class:`Draft`.
+        seen: From :func:`observe_network` of the same network.
+        weights: Codes of every layer.
+        bias_correction: Shift biases by the mean error of the rounded weights.
+        progress: See :mod:`edgecv.progress`.
+    """
     affines = {name: affine_of(span) for name, span in ranges.items()}
-    weights = quantize_weights(prepared, placement, affines, progress)
+    chosen = quantize_weights(model, placement, affines, progress) if weights is None else weights
     if bias_correction:
-        correct_biases(prepared, placement, weights, seen.means)
-    settings = {"method": method, "exclude": list(exclude), "bias_correction": bias_correction, "images": seen.images}
-    return finish(prepared, placement, affines, weights, lines, settings, sample, wanted, rewritten)
+        model = model.clone()
+        correct_biases(model, placement, chosen, seen.means)
+    return Draft(model, placement, ranges, chosen)
 
 
 def tool_versions() -> dict[str, str]:
@@ -142,21 +211,10 @@ def quantize_weights(
     return weights
 
 
-def finish(
-    model: ir.Model,
-    placement: Placement,
-    affines: Mapping[str, Affine],
-    weights: Mapping[str, QuantizedWeight],
-    prepared: list[str],
-    settings: Mapping[str, Any],
-    sample: np.ndarray,
-    rewrites: Collection[str],
-    rewritten: Sequence[Rewrite],
-) -> QuantizedModel:
-    """Write the quantizers into ``model``, load it in ONNX Runtime and sum up; see :func:`quantize_static`."""
-    shielded = insert_quantizers(model, placement, affines, weights)
-    common.RemoveUnusedNodesPass()(model)
-    model, shortened = rewrite_codes(model, sample, rewrites)
+def finish(draft: Draft, basis: Basis, settings: Mapping[str, Any]) -> QuantizedModel:
+    """Write the quantizers, shorten the codes' path, load the model in ONNX Runtime and sum up."""
+    model, shielded = write_quantizers(draft)
+    model, shortened = rewrite_codes(model, basis.sample, basis.rewrites)
     set_lowest_ir_version(model)
     coverage = measure_coverage(model)
     return QuantizedModel(
@@ -164,12 +222,12 @@ def finish(
         {
             "settings": {"format": "qdq", "weights": "int8 per channel", "activations": "uint8", **settings},
             "tools": tool_versions(),
-            "prepared": prepared,
-            "layers": len(placement.layers),
-            "kept_float": dict(placement.kept_float),
-            "raised_channels": sum(w.raised_channels for w in weights.values()),
+            "prepared": list(basis.lines),
+            "layers": len(draft.placement.layers),
+            "kept_float": dict(draft.placement.kept_float),
+            "raised_channels": sum(w.raised_channels for w in draft.weights.values()),
             "shielded": shielded,
-            "rewrites": [r.as_dict() for r in (*rewritten, *shortened)],
+            "rewrites": [r.as_dict() for r in (*basis.rewritten, *shortened)],
             "coverage": coverage.as_dict(),
         },
     )

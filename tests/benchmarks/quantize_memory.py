@@ -40,7 +40,7 @@ def inputs(folder: Path, spec: Any, count: int) -> Iterator[np.ndarray]:
                 return
 
 
-def measure(model_file: Path, data: Path, evaluation: Path | None, count: int, method: str) -> dict[str, Any]:
+def measure(model_file: Path, data: Path, evaluation: Path | None, count: int, ranges: str) -> dict[str, Any]:
     """Quantize in this process; return seconds, MiB and, with ``evaluation``, how near the result is."""
     from edgecv.graph.model_file import load_model, require_manifest
     from edgecv.quantize.static import quantize_static
@@ -49,10 +49,10 @@ def measure(model_file: Path, data: Path, evaluation: Path | None, count: int, m
     manifest = require_manifest(model, model_file)
     before = peak_mib()
     begin = time.perf_counter()
-    found = quantize_static(model, manifest, lambda: inputs(data, manifest.input, count), method=method)
+    found = quantize_static(model, manifest, lambda: inputs(data, manifest.input, count), ranges=ranges)
     row = {
         "images": count,
-        "method": method,
+        "ranges": ranges,
         "seconds": time.perf_counter() - begin,
         "peak_rss_mib": peak_mib(),
         "loaded_rss_mib": before,
@@ -89,15 +89,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--eval", type=Path)
     parser.add_argument("--images", default="32,100,1000")
-    parser.add_argument("--methods", default="mse")
+    parser.add_argument("--ranges", default="mse")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
 
     rows = []
-    jobs = [(int(n), m) for m in options.methods.split(",") for n in options.images.split(",")]
-    for count, method in jobs:
+    jobs = [(int(n), m) for m in options.ranges.split(",") for n in options.images.split(",")]
+    for count, ranges in jobs:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            arguments = (options.model, options.data, options.eval, count, method)
+            arguments = (options.model, options.data, options.eval, count, ranges)
             rows.append(pool.apply(measure, arguments))
         if not options.json:
             print_row(rows[-1], first=len(rows) == 1)
@@ -108,11 +108,11 @@ def main() -> None:
 
 def print_row(row: dict[str, Any], *, first: bool) -> None:
     if first:
-        print("images  method      seconds  peak MiB  int8 conv  agreement  SQNR dB")
+        print("images  ranges      seconds  peak MiB  int8 conv  agreement  SQNR dB")
     coverage = row["coverage"]
     convs = f"{coverage['conv_int8']}/{coverage['conv_int8'] + coverage['conv_float']}"
     near = f"{row['agreement']:>9.2%}  {row['sqnr_db']:>7.2f}" if "agreement" in row else ""
-    line = f"{row['images']:>6}  {row['method']:<10}  {row['seconds']:>7.1f}  {row['peak_rss_mib']:>8.0f}"
+    line = f"{row['images']:>6}  {row['ranges']:<10}  {row['seconds']:>7.1f}  {row['peak_rss_mib']:>8.0f}"
     print(f"{line}  {convs:>9}  {near}", flush=True)
 
 

@@ -245,7 +245,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(
         (["demo", "--data", ""], "empty"),
         (["quantize", "{good}", "--fp16", "--max-drop", "1"], "--eval-data"),
         (["quantize", "{good}", "--int8", "--data", "{data}", "--keep-float", "conv3"], "conv2"),
-        (["quantize", "{good}", "--int8", "--data", "{data}", "--method", "mes"], "mse"),
+        (["quantize", "{good}", "--int8", "--data", "{data}", "--ranges", "mes"], "mse"),
         (["run", "lite0-int9"], "lite0-int8"),
         (["run", "lite0-int8"], "--calib"),
         (["export", "w.pth"], "w.pth"),

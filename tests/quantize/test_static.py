@@ -38,7 +38,7 @@ def test_a_uint8_model_gives_the_float_models_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_a_model_near_the_float_one(method: str) -> None:
     model = residual_model()
-    found = quantize_static(model, MANIFEST, lambda: iter([DATA]), method=method)
+    found = quantize_static(model, MANIFEST, lambda: iter([DATA]), ranges=method)
     assert sqnr_db(run(model, TEST), run(found.model, TEST)) > 25
 
 
