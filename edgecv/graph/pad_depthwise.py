@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from edgecv.graph.tied import TiedValues
 from edgecv.graph.values import add_initializer, constant_array
 
 MULTIPLE = 16
@@ -25,23 +26,6 @@ _ONE_TO_ONE = frozenset(
 """Operators that answer for each channel by itself."""
 
 
-class _Groups:
-    """Values that must have the same channels (union-find)."""
-
-    def __init__(self) -> None:
-        self._parent: dict[ir.Value, ir.Value] = {}
-
-    def root(self, value: ir.Value) -> ir.Value:
-        parent = self._parent.setdefault(value, value)
-        if parent is value:
-            return value
-        self._parent[value] = self.root(parent)
-        return self._parent[value]
-
-    def join(self, a: ir.Value, b: ir.Value) -> None:
-        self._parent[self.root(a)] = self.root(b)
-
-
 def pad_depthwise_channels(model: ir.Model) -> int:
     """Pad every group of channels that a depthwise convolution of an odd width reads, in place; return how many.
 
@@ -49,7 +33,7 @@ def pad_depthwise_channels(model: ir.Model) -> int:
     touches the network's input or output or any other operator than a convolution with constant weights.
     """
     graph = model.graph
-    groups, blocked, depthwise = _Groups(), set[ir.Value](), list[ir.Node]()
+    groups, blocked, depthwise = TiedValues(), set[ir.Value](), list[ir.Node]()
     for node in graph:
         if node.op_type == "Conv" and _weight(node) is not None and _is_depthwise(node):
             groups.join(_data(node), node.outputs[0])
@@ -76,7 +60,7 @@ def pad_depthwise_channels(model: ir.Model) -> int:
     return len(added)
 
 
-def _pad(graph: ir.Graph, groups: _Groups, added: dict[ir.Value, int]) -> None:
+def _pad(graph: ir.Graph, groups: TiedValues, added: dict[ir.Value, int]) -> None:
     widened: defaultdict[ir.Value, int] = defaultdict(int)
     for node in graph:
         if node.op_type == "Conv":

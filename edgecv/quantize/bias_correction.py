@@ -20,7 +20,7 @@ from edgecv.quantize.weights import QuantizedWeight, decode_weight
 def layer_inputs(model: ir.Model, placement: Placement) -> tuple[str, ...]:
     """Return the tensors read by the layers of ``placement`` whose bias can be shifted, without repeats."""
     nodes = {node.name: node for node in model.graph}
-    names = [str(nodes[n].inputs[0].name) for n in placement.layers if _bias_slot(nodes[n])]  # type: ignore[union-attr]
+    names = [str(nodes[n].inputs[0].name) for n in placement.layers if bias_slot(nodes[n])]  # type: ignore[union-attr]
     return tuple(dict.fromkeys(names))
 
 
@@ -45,7 +45,7 @@ def correct_biases(
     corrected = 0
     for name in placement.layers:
         node = nodes[name]
-        slot = _bias_slot(node)
+        slot = bias_slot(node)
         if slot is None:
             continue
         holder, index = slot
@@ -58,8 +58,11 @@ def correct_biases(
     return corrected
 
 
-def _bias_slot(node: ir.Node) -> tuple[ir.Node, int] | None:
-    """Return the node and input index that hold a layer's bias, or None when it has no place for one."""
+def bias_slot(node: ir.Node) -> tuple[ir.Node, int] | None:
+    """Return the node and input index that hold a layer's bias, or None when it has no place for one.
+
+    A layer without a place keeps the mean error of its rounded weights: :func:`correct_biases` leaves it alone.
+    """
     if node.op_type in ("Conv", "Gemm"):
         return node, 2
     uses = list(node.outputs[0].uses())

@@ -13,7 +13,7 @@ _RATIOS = np.linspace(1.0, 0.7, 31, dtype=np.float32)
 _BIAS_BITS = 29
 """A bias code stays below 2^29, so that it and 2^30 of accumulated products together fit an int32."""
 
-_SMALLEST_SCALE = np.float32(2.0**-100)
+SMALLEST_SCALE = np.float32(2.0**-100)
 """A channel whose weights need less is empty; below it, products with an input's scale would leave float32."""
 
 _BLOCK_ELEMENTS = 1 << 16  # weights handled at a time: the temporaries stay in the cache
@@ -53,11 +53,16 @@ def quantize_weight(
     scale = _least_error_scales(rows)
     raised = 0
     if bias is not None and input_scale > 0:
-        floor = (np.abs(bias.reshape(-1)) / (input_scale * 2.0**_BIAS_BITS)).astype(np.float32)
+        floor = smallest_scales(bias, input_scale)
         raised = int((scale < floor).sum())
         scale = np.maximum(scale, floor)
-    scale = np.where(scale > 0, np.maximum(scale, _SMALLEST_SCALE), np.float32(1))
+    scale = np.where(scale > 0, np.maximum(scale, SMALLEST_SCALE), np.float32(1))
     return encode_weight(weight, scale, axis, raised)
+
+
+def smallest_scales(bias: np.ndarray, input_scale: float) -> np.ndarray:
+    """Return the weight scale, float32 of shape (channels,), below which a channel's bias would overflow int32."""
+    return np.asarray(np.abs(bias.reshape(-1)) / (input_scale * 2.0**_BIAS_BITS), np.float32)
 
 
 def encode_weight(weight: np.ndarray, scale: np.ndarray, axis: int, raised_channels: int = 0) -> QuantizedWeight:
@@ -96,11 +101,11 @@ def _least_error_scales(rows: np.ndarray) -> np.ndarray:
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         scales[part] = _search(rows[part], largest[part])
-    return np.where(largest >= WEIGHT_LIMIT * _SMALLEST_SCALE, scales, np.float32(0))
+    return np.where(largest >= WEIGHT_LIMIT * SMALLEST_SCALE, scales, np.float32(0))
 
 
 def _search(rows: np.ndarray, largest: np.ndarray) -> np.ndarray:
-    full = np.maximum(largest / np.float32(WEIGHT_LIMIT), _SMALLEST_SCALE)
+    full = np.maximum(largest / np.float32(WEIGHT_LIMIT), SMALLEST_SCALE)
     best_error = np.full(len(rows), np.inf, np.float32)
     best = full
     for ratio in _RATIOS:
