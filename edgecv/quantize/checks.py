@@ -13,6 +13,7 @@ _QUANTIZED_OPS = frozenset(
     | {"ConvInteger", "MatMulInteger", "QGemm", "MatMulIntegerToFloat", "MatMulNBits"}
 )
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_CODES = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4)
 
 
 def check_float_model(model: ir.Model, verb: str = "quantize") -> None:
@@ -25,6 +26,12 @@ def check_float_model(model: ir.Model, verb: str = "quantize") -> None:
         if node.op_type in _QUANTIZED_OPS:
             raise UsageError(
                 f"the model is quantized already (node '{node.name}' is a {node.op_type}); "
+                f"{verb} the float model it was made from."
+            )
+        stored = node.inputs[0] if node.op_type == "Cast" else None
+        if stored is not None and stored.is_initializer() and stored.dtype in _CODES:
+            raise UsageError(
+                f"the model's weights are stored as {stored.dtype.name.lower()} already ('{stored.name}'); "
                 f"{verb} the float model it was made from."
             )
     for value in model.graph.initializers.values():

@@ -1,10 +1,10 @@
 """Dynamic int8 quantization: int8 weights, activations quantized afresh for every run; no calibration images.
 
 A matrix product becomes DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul by both scales -> Add of the bias, which
-ONNX Runtime fuses into one DynamicQuantizeMatMul. A convolution keeps int8 weights in the file and computes in float:
-ConvInteger was 3.4 times slower than float32 with uint8 weights and 12 times with int8 ones (EfficientNet-Lite0, one
-thread, ONNX Runtime 1.31), weights dequantized on the way 2.9 times, at better accuracy. ONNX Runtime's own
-``quantize_dynamic`` uses ConvInteger with one scale for the whole weight: 90 % agreement with float instead of 98.
+ONNX Runtime fuses into one DynamicQuantizeMatMul. A convolution keeps int8 weights in the file and computes in float
+(:mod:`edgecv.quantize.weight_storage`): ConvInteger was 3.4 times slower than float32 with uint8 weights and 12 times
+with int8 ones (EfficientNet-Lite0, one thread, ONNX Runtime 1.31). ONNX Runtime's own ``quantize_dynamic`` uses
+ConvInteger with one scale for the whole weight: 90 % agreement with float instead of 98.
 """
 
 from collections.abc import Collection
@@ -19,14 +19,14 @@ from edgecv.graph.values import add_initializer, constant_array, make_node, uniq
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.checks import resolve_excluded
 from edgecv.quantize.coverage import measure_coverage
-from edgecv.quantize.insert import dequantize_constant
 from edgecv.quantize.placement import place_quantizers, weight_axis
 from edgecv.quantize.static import QuantizedModel, prepare_float_model, tool_versions
+from edgecv.quantize.weight_storage import store_int8
 from edgecv.quantize.weights import quantize_weight
 
 _GAINS_NO_SPEED = (
-    "convolutions gain size, not speed, from dynamic quantization: their weights are int8 in the file and float in the "
-    "computation, which is slower than float32; with a folder of images, --int8 is faster"
+    "convolutions gain size, not speed, from dynamic quantization: their weights are int8 in the file and unpacked to "
+    "float32 when it loads; with a folder of images, --int8 is faster"
 )
 
 _Measured = tuple[ir.Value, ir.Value, ir.Value]  # codes, scale, zero point of an activation
@@ -59,7 +59,9 @@ def quantize_dynamic(
     measured: dict[ir.Value, _Measured] = {}
     for done, node in enumerate(chosen, 1):
         if node.op_type == "Conv":
-            _store_weight(prepared.graph, node)
+            weight = constant_array(node.inputs[1])
+            assert weight is not None  # by placement
+            store_int8(prepared.graph, node, quantize_weight(weight, weight_axis(node)))
         else:
             _rewrite_product(prepared.graph, node, measured)
         progress("weights", done, len(chosen))
@@ -75,19 +77,6 @@ def quantize_dynamic(
         "notes": [_GAINS_NO_SPEED] if len(convolutions) * 2 > len(chosen) else [],
     }
     return QuantizedModel(prepared, summary)
-
-
-def _store_weight(graph: ir.Graph, node: ir.Node) -> None:
-    """Store a convolution's weight as int8 behind a DequantizeLinear."""
-    weight = constant_array(node.inputs[1])
-    assert weight is not None  # by placement
-    quantized = quantize_weight(weight, weight_axis(node))
-    name = node.inputs[1].name  # type: ignore[union-attr]
-    stored = [
-        add_initializer(graph, f"{name}_quantized", quantized.codes),
-        add_initializer(graph, f"{name}_scale", quantized.scale),
-    ]
-    dequantize_constant(graph, node, 1, stored, f"{name}_dequantized", axis=quantized.axis)
 
 
 def _rewrite_product(graph: ir.Graph, node: ir.Node, measured: dict[ir.Value, _Measured]) -> None:

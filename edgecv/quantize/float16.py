@@ -4,23 +4,19 @@ Beside :data:`edgecv.quantize.float16_graph.FLOAT32_OPS`, nodes stay in float32 
 activations come within a factor of four of its end on the images looked at.
 """
 
-from collections.abc import Collection, Iterator
-from itertools import islice
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
 import onnx_ir as ir
 
-from edgecv.errors import UsageError
-from edgecv.graph.interface import only_image_input
 from edgecv.graph.opset import set_lowest_ir_version
 from edgecv.graph.values import constant_array
 from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches, stream_activations
 from edgecv.quantize.checks import resolve_excluded
+from edgecv.quantize.compared import compare_answers, images_to_compare
 from edgecv.quantize.float16_graph import rewrite_to_float16
-from edgecv.quantize.input_range import black_and_white
 from edgecv.quantize.sessions import open_graph
 from edgecv.quantize.static import QuantizedModel, prepare_float_model, tool_versions
 
@@ -28,8 +24,6 @@ LARGEST = 65504.0
 """Largest finite float16 (IEEE 754 binary16)."""
 
 _HEADROOM = 4.0  # other images may go this many times higher than the ones looked at
-
-_LOOK_AT_BATCHES = 4
 
 
 def convert_float16(
@@ -60,14 +54,14 @@ def convert_float16(
     """
     prepared, lines = prepare_float_model(model)
     exclude = resolve_excluded(prepared, exclude)
-    images = _looked_at(prepared, manifest, batches)
+    images = images_to_compare(prepared, manifest, batches)
     kept = dict.fromkeys(exclude, "excluded by the user")
     floats = _float_tensors(prepared)
     kept |= _overflowing(prepared, floats, images, progress)
     converted = prepared.clone()
     rewrite_to_float16(converted, set(floats), set(kept))
     set_lowest_ir_version(converted)
-    compared = _compare(prepared, converted, images)
+    compared = compare_answers(prepared, converted, images)
     settings = {"format": "float16", "exclude": list(exclude)}
     summary = {
         "settings": settings,
@@ -78,16 +72,6 @@ def convert_float16(
         "notes": ["float16 halves the file; on most CPUs it does not run faster than float32"],
     }
     return QuantizedModel(converted, summary)
-
-
-def _looked_at(model: ir.Model, manifest: Manifest, batches: Batches | None) -> Batches:
-    if batches is not None:
-        return lambda: islice(batches(), _LOOK_AT_BATCHES)
-    ends = black_and_white(only_image_input(model), manifest.input)
-    low, high = ends.min(axis=0), ends.max(axis=0)
-    rng = np.random.default_rng(0)
-    noise = (low + rng.random((2, *low.shape)) * (high.astype(np.float64) - low)).astype(ends.dtype)
-    return lambda: iter([np.concatenate([ends, noise])])
 
 
 def _overflowing(model: ir.Model, floats: list[str], images: Batches, progress: Progress) -> dict[str, str]:
@@ -116,36 +100,3 @@ def _float_tensors(model: ir.Model) -> list[str]:
     copy.graph.outputs.clear()
     copy.graph.outputs.extend(o for node in copy.graph for o in node.outputs if o.name)
     return [o.name for o in open_graph(copy).get_outputs() if o.type == "tensor(float)"]
-
-
-def _compare(reference: ir.Model, candidate: ir.Model, images: Batches) -> dict[str, Any]:
-    """Run both models and compare their first outputs."""
-    noise = signal = largest = 0.0
-    same = total = 0
-    for a, b in _both_outputs(reference, candidate, images):
-        if not np.isfinite(b).all():
-            raise UsageError(
-                "the float16 model gives NaN or infinity where the float model does not; give images with --data, so "
-                "that what overflows is found, or name nodes with --keep-float."
-            )
-        difference = b.astype(np.float64) - a
-        noise += float(np.square(difference).sum())
-        signal += float(np.square(a.astype(np.float64)).sum())
-        largest = max(largest, float(np.abs(difference).max()))
-        same += int((a.argmax(axis=-1) == b.argmax(axis=-1)).sum())
-        total += a[..., 0].size
-    sqnr = 10 * np.log10(signal / noise) if noise > 0 and signal > 0 else None
-    return {
-        "n": total,
-        "agreement": same / total,
-        "sqnr_db": None if sqnr is None else round(float(sqnr), 2),
-        "max_abs_diff": largest,
-    }
-
-
-def _both_outputs(reference: ir.Model, candidate: ir.Model, images: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    name = str(reference.graph.outputs[0].name)
-    first = stream_activations(reference, [name], images)
-    second = stream_activations(candidate, [name], images)
-    for a, b in zip(first, second, strict=True):
-        yield a.values, b.values

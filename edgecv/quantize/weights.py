@@ -50,7 +50,7 @@ def quantize_weight(
             tiny weights and an ordinary bias; such a channel's scale is raised.
     """
     rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float32)
-    scale = _least_error_scales(rows)
+    scale = least_error_scales(rows)
     raised = 0
     if bias is not None and input_scale > 0:
         floor = smallest_scales(bias, input_scale)
@@ -93,26 +93,31 @@ def quantize_bias(bias: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.clip(codes, -limit, limit).astype(np.int32)
 
 
-def _least_error_scales(rows: np.ndarray) -> np.ndarray:
-    """Return one scale per row of a (channels, weights) array; 0 for a row that is empty."""
+def least_error_scales(rows: np.ndarray, limit: int = WEIGHT_LIMIT) -> np.ndarray:
+    """Return the scale of least squared error for each row of a (channels, weights) array; 0 for an empty row.
+
+    Args:
+        rows: float32.
+        limit: Largest code in magnitude.
+    """
     largest = np.abs(rows).max(axis=1)
     scales = np.empty(len(rows), np.float32)
     step = max(1, _BLOCK_ELEMENTS // rows.shape[1])
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        scales[part] = _search(rows[part], largest[part])
-    return np.where(largest >= WEIGHT_LIMIT * SMALLEST_SCALE, scales, np.float32(0))
+        scales[part] = _search(rows[part], largest[part], limit)
+    return np.where(largest >= limit * SMALLEST_SCALE, scales, np.float32(0))
 
 
-def _search(rows: np.ndarray, largest: np.ndarray) -> np.ndarray:
-    full = np.maximum(largest / np.float32(WEIGHT_LIMIT), SMALLEST_SCALE)
+def _search(rows: np.ndarray, largest: np.ndarray, limit: int) -> np.ndarray:
+    full = np.maximum(largest / np.float32(limit), SMALLEST_SCALE)
     best_error = np.full(len(rows), np.inf, np.float32)
     best = full
     for ratio in _RATIOS:
         scale = (full * ratio).astype(np.float32)
         codes = rows / scale[:, None]
         np.rint(codes, out=codes)
-        np.clip(codes, -WEIGHT_LIMIT, WEIGHT_LIMIT, out=codes)
+        np.clip(codes, -limit, limit, out=codes)
         codes *= scale[:, None]
         codes -= rows
         error = np.einsum("ij,ij->i", codes, codes)
