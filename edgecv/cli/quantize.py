@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgecv.cli.options import Debug, Force, Json, Output, Quiet, Seed, Threads, named_path
+from edgecv.cli.options import Debug, Force, Json, Output, Provider, Quiet, Seed, Threads, named_path
 from edgecv.cli.output import emit, progress_bar
 
 
@@ -17,6 +17,10 @@ def quantize(
         bool, typer.Option("--dynamic", help="int8 weights, activations measured while running.")
     ] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision: half the size.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, where the provider has kernels for it.")] = False,
+    weights_only: Annotated[
+        int | None, typer.Option("--weights-only", metavar="16|8|4", help="Bits of stored weights: size, not speed.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", parser=named_path, metavar="PATH", help="Images to calibrate on.")
     ] = None,
@@ -31,6 +35,7 @@ def quantize(
     ] = None,
     max_drop: Annotated[float | None, typer.Option("--max-drop", min=0, max=100, help="Gate: points of top-1.")] = None,
     no_bench: Annotated[bool, typer.Option("--no-bench", help="Do not time both models.")] = False,
+    provider: Provider = "cpu",
     threads: Threads = "auto",
     force: Force = False,
     as_json: Json = False,
@@ -42,9 +47,12 @@ def quantize(
     from edgecv.errors import GateFailedError, UsageError
     from edgecv.pipeline import QuantizeRequest, quantize_model
 
-    chosen = [m for m, wanted in (("int8", int8), ("dynamic", dynamic), ("fp16", fp16)) if wanted]
+    if weights_only not in (None, 16, 8, 4):
+        raise UsageError(f"--weights-only takes 16, 8 or 4 bits, not {weights_only}.")
+    modes = {"int8": int8, "dynamic": dynamic, "fp16": fp16, "bf16": bf16, f"weights{weights_only}": weights_only}
+    chosen = [mode for mode, wanted in modes.items() if wanted]
     if len(chosen) != 1:
-        raise UsageError("say which one: --int8, --dynamic or --fp16.")
+        raise UsageError("say which one: --int8, --dynamic, --fp16, --bf16 or --weights-only 16|8|4.")
     request = QuantizeRequest(
         model=model,
         mode=chosen[0],
@@ -56,6 +64,7 @@ def quantize(
         eval_data=eval_data,
         max_drop=max_drop,
         bench=not no_bench,
+        provider=provider,
         threads=threads,
         force=force,
         seed=seed,

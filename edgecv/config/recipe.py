@@ -7,7 +7,7 @@ from edgecv.errors import UsageError
 from edgecv.typed import build
 
 SCHEMA = 1
-QUANTIZE_MODES = ("int8", "dynamic", "fp16")
+QUANTIZE_MODES = ("int8", "dynamic", "fp16", "bf16", "weights16", "weights8", "weights4")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,18 @@ import numpy as np
 
 import edgecv
 from edgecv import workspace
+from edgecv.config.recipe import QUANTIZE_MODES
 from edgecv.errors import GateFailedError, UsageError
 from edgecv.files import check_output, check_regular_file, sha256_file
 from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
 from edgecv.runtime.host import host_facts, package_versions, usable_cores
+from edgecv.runtime.providers import parse_providers
 
 if TYPE_CHECKING:
     from edgecv.data.dataset import Dataset
     from edgecv.evaluate.verdict import ParityReport
     from edgecv.quantize.static import QuantizedModel
-
-MODES = ("int8", "dynamic", "fp16")
 
 DEFAULT_CALIBRATION_IMAGES = 512
 """Ranges stop moving long before this; more costs time, never memory."""
@@ -116,8 +116,9 @@ def _check_request(request: QuantizeRequest, source: Path) -> None:
     from edgecv.files import MAX_MODEL_BYTES
 
     check_regular_file(source, "model", MAX_MODEL_BYTES)
-    if request.mode not in MODES:
-        raise UsageError(f"mode '{request.mode}' is not one of {', '.join(MODES)}.")
+    if request.mode not in QUANTIZE_MODES:
+        raise UsageError(f"mode '{request.mode}' is not one of {', '.join(QUANTIZE_MODES)}.")
+    parse_providers(request.provider)
     if request.mode == "int8" and request.data is None:
         raise UsageError("int8 needs images to calibrate on; add --data DIR (training images, about 100 or more).")
     if request.max_drop is not None and not 0 <= request.max_drop <= 100:
@@ -173,9 +174,20 @@ def _run_mode(
         from edgecv.quantize.dynamic import quantize_dynamic
 
         return quantize_dynamic(model, exclude=request.keep_float, progress=progress)
+    batches = None if dataset is None else input_batches(dataset, manifest)
+    if request.mode.startswith("weights"):
+        from edgecv.quantize.weight_only import store_weights
+
+        bits = int(request.mode.removeprefix("weights"))
+        return store_weights(model, manifest, batches, bits=bits, exclude=request.keep_float, progress=progress)
+    if request.mode == "bf16":
+        from edgecv.quantize.bfloat16 import convert_bfloat16
+
+        return convert_bfloat16(
+            model, manifest, batches, provider=request.provider, exclude=request.keep_float, progress=progress
+        )
     from edgecv.quantize.float16 import convert_float16
 
-    batches = None if dataset is None else input_batches(dataset, manifest)
     return convert_float16(model, manifest, batches, exclude=request.keep_float, progress=progress)
 
 
@@ -229,6 +241,7 @@ def _judge(
         candidate,
         judged,
         max_drop=request.max_drop,
+        provider=request.provider,
         threads=request.threads,
         allow_leak=request.eval_data is None,
         progress=progress,

@@ -9,8 +9,9 @@ import onnx_ir as ir
 
 from edgecv.errors import UsageError
 from edgecv.graph.interface import only_image_input
+from edgecv.graph.model_file import open_model
 from edgecv.manifest import Manifest
-from edgecv.quantize.activations import Batches, stream_activations
+from edgecv.quantize.activations import Batches
 from edgecv.quantize.input_range import black_and_white
 
 _LOOK_AT_BATCHES = 4
@@ -27,18 +28,21 @@ def images_to_compare(model: ir.Model, manifest: Manifest, batches: Batches | No
     return lambda: iter([np.concatenate([ends, noise])])
 
 
-def compare_answers(reference: ir.Model, candidate: ir.Model, images: Batches) -> dict[str, Any]:
-    """Run both models and compare their first outputs.
+def compare_answers(
+    reference: ir.Model, candidate: ir.Model, images: Batches, *, provider: str = "cpu"
+) -> dict[str, Any]:
+    """Run both models, the candidate on ``provider``, and compare their first outputs.
 
     Returns:
         ``n`` images, ``agreement`` of the decisions (0..1), ``sqnr_db`` (None when equal) and ``max_abs_diff``.
 
     Raises:
-        UsageError: The candidate's output is not finite; or as :func:`stream_activations`.
+        UsageError: The candidate's output is not finite; or a model or the images cannot be used.
+        EnvironmentRefusedError: The provider does not run the candidate.
     """
     noise = signal = largest = 0.0
     same = total = 0
-    for a, b in _both_outputs(reference, candidate, images):
+    for a, b in _both_outputs(reference, candidate, images, provider):
         if not np.isfinite(b).all():
             raise UsageError(
                 "the converted model gives NaN or infinity where the float model does not; give images with --data, so "
@@ -59,9 +63,15 @@ def compare_answers(reference: ir.Model, candidate: ir.Model, images: Batches) -
     }
 
 
-def _both_outputs(reference: ir.Model, candidate: ir.Model, images: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    name = str(reference.graph.outputs[0].name)
-    first = stream_activations(reference, [name], images)
-    second = stream_activations(candidate, [name], images)
-    for a, b in zip(first, second, strict=True):
-        yield a.values, b.values
+def _both_outputs(
+    reference: ir.Model, candidate: ir.Model, images: Batches, provider: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    feed = only_image_input(reference)
+    fixed = feed.shape[0] if feed.shape is not None and isinstance(feed.shape[0], int) else 0
+    sessions = open_model(reference).session, open_model(candidate, provider=provider).session
+    for batch in images():
+        step = fixed or len(batch)
+        for part in (batch[i : i + step] for i in range(0, len(batch), step)):
+            padded = np.concatenate([part, np.repeat(part[-1:], step - len(part), axis=0)])
+            a, b = (s.run([s.get_outputs()[0].name], {s.get_inputs()[0].name: padded})[0] for s in sessions)
+            yield a[: len(part)], b[: len(part)]

@@ -72,13 +72,41 @@ def test_the_same_request_gives_the_same_bytes(request_int8: QuantizeRequest) ->
     assert files[0] == files[1]
 
 
-@pytest.mark.parametrize("mode", ["dynamic", "fp16"])
+@pytest.mark.parametrize("mode", ["dynamic", "fp16", "weights16", "weights8"])
 def test_other_modes_need_no_images(model: Path, mode: str) -> None:
     result = quantize_model(QuantizeRequest(model, mode, bench=False))
     assert result["artifact"] == f"tiny.{mode}.onnx"
     assert result["parity"] is None
     with Model.load(result["artifact"]) as quantized:
         assert quantized(np.full((32, 32, 3), (200, 30, 30), np.uint8)).label == "red"
+
+
+def test_weights_alone_are_stored_in_fewer_bits_and_the_report_says_what_for(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["quantize", "tiny.onnx", "--weights-only", "8", "--no-bench"]) == 0
+    assert "for speed use --int8" in capsys.readouterr().out
+    stage = require_manifest(load_model(Path("tiny.weights8.onnx")), Path("tiny.weights8.onnx")).stages[-1]
+    assert stage["settings"]["weights"] == "int8 per channel"
+    data = str(write_color_folder(Path("calib"), seed=1))
+    assert main(["quantize", "tiny.onnx", "--weights-only", "4", "--data", data, "--no-bench"]) == 0
+    assert main(["quantize", "tiny.onnx", "--weights-only", "4", "--no-bench", "--force"]) == 2
+    assert main(["quantize", "tiny.onnx", "--weights-only", "5", "--no-bench"]) == 2
+    assert main(["quantize", "tiny.weights8.onnx", "--int8", "--data", data]) == 2
+    assert "stored as int8 already" in capsys.readouterr().err
+
+
+def test_bfloat16_is_refused_where_nothing_runs_it(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quantize", "tiny.onnx", "--bf16"]) == 3
+    error = capsys.readouterr().err
+    assert "no bfloat16 kernel for" in error
+    assert "Conv" in error
+    assert not Path("tiny.bf16.onnx").exists()
+
+
+def test_an_unknown_provider_is_refused_before_any_work(request_int8: QuantizeRequest) -> None:
+    with pytest.raises(UsageError, match="unknown provider 'gpu'"):
+        quantize_model(replace(request_int8, provider="gpu"))
 
 
 def test_a_gate_that_passes_is_recorded_in_the_file(request_int8: QuantizeRequest) -> None:
