@@ -14,6 +14,12 @@ def constant_array(value: ir.Value | None) -> np.ndarray | None:
     return None if tensor is None else tensor.numpy()
 
 
+def int_attribute(node: ir.Node, key: str, default: int) -> int:
+    """Return an integer attribute of ``node``, or ``default`` where it is not written."""
+    attribute = node.attributes.get(key)
+    return default if attribute is None else attribute.as_int()
+
+
 def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     """Register ``array`` as an initializer under ``name``, or a numbered variant when that is taken."""
     unique = unique_name(graph, name)

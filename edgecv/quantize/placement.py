@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from edgecv.graph.values import constant_array
+from edgecv.graph.values import constant_array, int_attribute
 
 WEIGHT_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that hold a network's weights."""
@@ -108,7 +108,7 @@ def data_inputs(node: ir.Node) -> list[ir.Value]:
 
 def weight_axis(node: ir.Node) -> int:
     """Return the dimension of the weight of a Conv, Gemm or MatMul that counts output channels."""
-    return 0 if node.op_type == "Conv" or _int(node, "transB", 0) else 1
+    return 0 if node.op_type == "Conv" or int_attribute(node, "transB", 0) else 1
 
 
 def _layers(graph: ir.Graph, exclude: Collection[str]) -> tuple[dict[ir.Node, None], dict[str, str]]:
@@ -137,7 +137,9 @@ def _refusal(node: ir.Node, exclude: Collection[str]) -> str:
         return "its input is constant"
     if bias is not None and (constant_array(bias) is None or bias.const_value.size != weight.shape[weight_axis(node)]):  # type: ignore[union-attr]
         return "its bias is not a constant with one value per channel"
-    if node.op_type == "Gemm" and (_float(node, "alpha") != 1 or _float(node, "beta") != 1 or _int(node, "transA", 0)):
+    if node.op_type == "Gemm" and (
+        _float(node, "alpha") != 1 or _float(node, "beta") != 1 or int_attribute(node, "transA", 0)
+    ):
         return "its alpha, beta or transA is not the default"
     if node.op_type not in FLOAT_OUTPUT_OPS and _reaches_output(output_tensor(node)):
         return "it writes the network's output"
@@ -251,11 +253,6 @@ def _clips_at_zero(clip: ir.Node) -> bool:
     high = constant_array(clip.inputs[2]) if len(clip.inputs) > 2 else None
     has_computed_high = len(clip.inputs) > 2 and clip.inputs[2] is not None and high is None
     return low is not None and float(low) == 0.0 and not has_computed_high and (high is None or float(high) > 0.0)
-
-
-def _int(node: ir.Node, key: str, default: int) -> int:
-    attribute = node.attributes.get(key)
-    return default if attribute is None else attribute.as_int()
 
 
 def _float(node: ir.Node, key: str) -> float:

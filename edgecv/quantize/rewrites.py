@@ -16,12 +16,17 @@ from edgecv.graph.pad_depthwise import pad_depthwise_channels
 from edgecv.graph.pixel_input import normalize_in_first_conv
 from edgecv.quantize.activations import Batches
 from edgecv.quantize.code_shortcuts import scale_codes_once, use_pixels_as_codes
+from edgecv.quantize.order_channels import order_channels
 from edgecv.quantize.sessions import open_graph
+
+ORDER_CHANNELS = "order_channels"
+"""The rewrite that only a portable file needs; see :mod:`edgecv.quantize.order_channels`."""
 
 FLOAT_REWRITES: dict[str, Callable[[ir.Model], int]] = {
     "normalize_in_first_conv": normalize_in_first_conv,
     "hard_activations_by_clip": hard_activations_by_clip,
     "pad_depthwise_channels": pad_depthwise_channels,
+    ORDER_CHANNELS: order_channels,
 }
 """Rewrites of the float model before it is quantized, in order; exact up to float32 rounding."""
 

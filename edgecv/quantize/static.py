@@ -7,7 +7,7 @@ that ONNX Runtime refuses.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import onnx_ir as ir
 from edgecv.errors import UsageError
 from edgecv.graph.opset import MIN_QUANTIZE_OPSET, set_lowest_ir_version, upgrade_opset
 from edgecv.graph.passes import prepare_for_inference
-from edgecv.graph.values import constant_array
+from edgecv.graph.values import constant_array, int_attribute
 from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches
@@ -27,8 +27,16 @@ from edgecv.quantize.checks import check_float_model, check_weights_finite, name
 from edgecv.quantize.coverage import measure_coverage
 from edgecv.quantize.draft import Draft, write_quantizers
 from edgecv.quantize.input_range import input_ranges
+from edgecv.quantize.pair_sums import adds_in_pairs, limit_channels
 from edgecv.quantize.placement import Placement, place_quantizers, weight_axis
-from edgecv.quantize.rewrites import Rewrite, check_rewrites, images_to_check, rewrite_codes, rewrite_float
+from edgecv.quantize.rewrites import (
+    ORDER_CHANNELS,
+    Rewrite,
+    check_rewrites,
+    images_to_check,
+    rewrite_codes,
+    rewrite_float,
+)
 from edgecv.quantize.weights import QuantizedWeight, quantize_weight
 from edgecv.runtime.host import package_versions
 
@@ -59,6 +67,7 @@ class Basis:
         sample: A few images, to check rewrites on.
         rewrites: Names of the rewrites wanted.
         rewritten: What came of those of the float model.
+        portable: No sum of two products may leave 16 bits (:mod:`edgecv.quantize.pair_sums`).
     """
 
     model: ir.Model
@@ -68,6 +77,7 @@ class Basis:
     sample: np.ndarray
     rewrites: Collection[str]
     rewritten: Sequence[Rewrite]
+    portable: bool = True
 
 
 def quantize_static(
@@ -79,6 +89,7 @@ def quantize_static(
     exclude: Collection[str] = (),
     bias_correction: bool = True,
     rewrites: Collection[str] | None = None,
+    portable: bool = True,
     n_images: int = 0,
     progress: Progress = no_progress,
 ) -> QuantizedModel:
@@ -93,6 +104,8 @@ def quantize_static(
         exclude: Nodes or layers (by their weight, ``conv_stem``) to keep in float.
         bias_correction: Shift biases by the mean error of the rounded weights.
         rewrites: Which rewrites for speed to apply (:mod:`edgecv.quantize.rewrites`); None for all.
+        portable: Keep weights to codes with which x86 without VNNI computes the same bits as any other CPU
+            (:mod:`edgecv.quantize.pair_sums`).
         n_images: Images in one pass, for the progress report; 0 when not known.
         progress: See :mod:`edgecv.progress`.
 
@@ -100,7 +113,8 @@ def quantize_static(
         The model, loaded once in ONNX Runtime, and a summary with ``settings``, ``tools``, ``prepared`` (what was
         rewritten first), ``layers`` (int8 layers), ``kept_float`` (layer to reason), ``raised_channels`` (channels
         whose weight scale was raised for the bias), ``shielded`` (float layers kept from ONNX Runtime's own
-        quantization), ``rewrites`` (for speed, with what each changed) and ``coverage`` (counts in the graph ONNX
+        quantization), ``portable``, ``limited_channels`` (channels given smaller codes for it), ``rewrites`` (with
+        what each changed) and ``coverage`` (counts in the graph ONNX
         Runtime really runs).
 
     Raises:
@@ -108,10 +122,18 @@ def quantize_static(
             refused by ONNX Runtime; a name in ``exclude`` is unknown; there are no images or they do not fit.
     """
     check_method(ranges)
-    basis = prepare_basis(model, manifest, batches, exclude=exclude, rewrites=rewrites)
+    basis = prepare_basis(model, manifest, batches, exclude=exclude, rewrites=rewrites, portable=portable)
     seen = observe_network(basis.model, basis.placement, batches, n_images=n_images, progress=progress)
     spans = {**basis.pixels, **ranges_of(seen, ranges)}
-    draft = draft_network(basis.model, basis.placement, spans, seen, bias_correction=bias_correction, progress=progress)
+    draft = draft_network(
+        basis.model,
+        basis.placement,
+        spans,
+        seen,
+        bias_correction=bias_correction,
+        portable=portable,
+        progress=progress,
+    )
     settings = {"ranges": ranges, "exclude": list(exclude), "bias_correction": bias_correction, "images": seen.images}
     return finish(draft, basis, settings)
 
@@ -123,18 +145,20 @@ def prepare_basis(
     *,
     exclude: Collection[str] = (),
     rewrites: Collection[str] | None = None,
+    portable: bool = True,
 ) -> Basis:
     """Prepare a float model and choose what runs in int8; arguments and errors as :func:`quantize_static`."""
     prepared, lines = prepare_float_model(model)
     exclude = resolve_excluded(prepared, exclude)
     sample, wanted = images_to_check(batches), check_rewrites(rewrites)
-    prepared, rewritten = rewrite_float(prepared, sample, wanted, exclude)
+    ordered = wanted if portable else tuple(n for n in wanted if n != ORDER_CHANNELS)
+    prepared, rewritten = rewrite_float(prepared, sample, ordered, exclude)
     placement = place_quantizers(prepared, exclude)
     if not placement.layers:
         reasons = "; ".join(f"'{n}': {r}" for n, r in list(placement.kept_float.items())[:3])
         raise UsageError(f"the model has no layer to quantize ({reasons or 'no Conv, Gemm or MatMul with weights'}).")
     pixels = input_ranges(prepared, placement.from_input, manifest.input)
-    return Basis(prepared, placement, pixels, lines, sample, wanted, rewritten)
+    return Basis(prepared, placement, pixels, lines, sample, wanted, rewritten, portable)
 
 
 def observe_network(
@@ -153,6 +177,7 @@ def draft_network(
     *,
     weights: Mapping[str, QuantizedWeight] | None = None,
     bias_correction: bool = True,
+    portable: bool = True,
     progress: Progress = no_progress,
 ) -> Draft:
     """Return a draft with the given ranges; weights are rounded to the nearest code unless they are given.
@@ -164,10 +189,13 @@ def draft_network(
         seen: From :func:`observe_network` of the same network.
         weights: Codes of every layer.
         bias_correction: Shift biases by the mean error of the rounded weights.
+        portable: See :func:`quantize_static`.
         progress: See :mod:`edgecv.progress`.
     """
     affines = {name: affine_of(span) for name, span in ranges.items()}
-    chosen = quantize_weights(model, placement, affines, progress) if weights is None else weights
+    chosen = weights
+    if chosen is None:
+        chosen = quantize_weights(model, placement, affines, portable=portable, progress=progress)
     if bias_correction:
         model = model.clone()
         correct_biases(model, placement, chosen, seen.means)
@@ -194,9 +222,14 @@ def prepare_float_model(model: ir.Model) -> tuple[ir.Model, list[str]]:
 
 
 def quantize_weights(
-    model: ir.Model, placement: Placement, affines: Mapping[str, Affine], progress: Progress = no_progress
+    model: ir.Model,
+    placement: Placement,
+    affines: Mapping[str, Affine],
+    *,
+    portable: bool = True,
+    progress: Progress = no_progress,
 ) -> dict[str, QuantizedWeight]:
-    """Return the int8 weights of every layer of ``placement``, by node name."""
+    """Return the int8 weights of every layer of ``placement`` by node name; see :func:`quantize_static`."""
     nodes = {node.name: node for node in model.graph}
     weights = {}
     for done, name in enumerate(placement.layers, 1):
@@ -207,12 +240,28 @@ def quantize_weights(
         scale = affines[placement.shared.get(read, read)].scale
         assert weight is not None  # by placement
         weights[name] = quantize_weight(weight, weight_axis(node), bias=bias, input_scale=float(scale))
+        if portable and adds_in_pairs(weight.shape, int_attribute(node, "group", 1)):
+            weights[name] = limit_channels(weight, weights[name])
         progress("weights", done, len(placement.layers))
     return weights
 
 
+def limit_draft(draft: Draft) -> Draft:
+    """Return the draft with every pair of weight codes inside its limit: what learned rounding took a step too far."""
+    nodes = {node.name: node for node in draft.model.graph}
+    weights = dict(draft.weights)
+    for name, stored in draft.weights.items():
+        weight = constant_array(nodes[name].inputs[1])
+        assert weight is not None  # by placement
+        if adds_in_pairs(weight.shape, int_attribute(nodes[name], "group", 1)):
+            weights[name] = limit_channels(weight, stored, rescale=False)
+    return replace(draft, weights=weights)
+
+
 def finish(draft: Draft, basis: Basis, settings: Mapping[str, Any]) -> QuantizedModel:
     """Write the quantizers, shorten the codes' path, load the model in ONNX Runtime and sum up."""
+    if basis.portable:
+        draft = limit_draft(draft)
     model, shielded = write_quantizers(draft)
     model, shortened = rewrite_codes(model, basis.sample, basis.rewrites)
     set_lowest_ir_version(model)
@@ -227,6 +276,8 @@ def finish(draft: Draft, basis: Basis, settings: Mapping[str, Any]) -> Quantized
             "kept_float": dict(draft.placement.kept_float),
             "raised_channels": sum(w.raised_channels for w in draft.weights.values()),
             "shielded": shielded,
+            "portable": basis.portable,
+            "limited_channels": sum(w.limited_channels for w in draft.weights.values()),
             "rewrites": [r.as_dict() for r in (*basis.rewritten, *shortened)],
             "coverage": coverage.as_dict(),
         },

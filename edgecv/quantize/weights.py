@@ -28,12 +28,14 @@ class QuantizedWeight:
         scale: float32 of shape (channels,).
         axis: The dimension of ``codes`` that counts output channels.
         raised_channels: Channels whose scale was raised to keep the bias inside int32.
+        limited_channels: Channels changed so that no pair of products leaves 16 bits (``edgecv.quantize.pair_sums``).
     """
 
     codes: np.ndarray
     scale: np.ndarray
     axis: int
     raised_channels: int = 0
+    limited_channels: int = 0
 
 
 def quantize_weight(
