@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from edgecv.errors import UsageError
@@ -27,6 +28,8 @@ class Slice:
         share: Of all kernels' time (0..1).
         operator: The operator of a layer; empty in the other tables.
         provider: The provider of a layer; empty in the other tables.
+        median_ms: Median over the runs, in milliseconds: an interruption does not move it. Of a layer; 0 in the other
+            tables.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Slice:
     share: float
     operator: str = ""
     provider: str = ""
+    median_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +110,15 @@ def summarise(events: Iterable[Mapping[str, Any]]) -> Profile:
 
 
 def _layers(kernels: Iterable[tuple[str, Mapping[str, Any], float]], runs: int, total: float) -> tuple[Slice, ...]:
-    spent: dict[tuple[str, str, str], float] = defaultdict(float)
+    spent: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for name, args, ms in kernels:
         # Nameless nodes are told apart by their place in the graph.
         shown = name or f"{args.get('op_name', '?')}#{args.get('node_index', '?')}"
-        spent[shown, str(args.get("op_name", "?")), str(args.get("provider", "?"))] += ms / runs
-    rows = [
-        Slice(name, 1, ms, ms / total if total else 0.0, operator, provider)
-        for (name, operator, provider), ms in spent.items()
-    ]
+        spent[shown, str(args.get("op_name", "?")), str(args.get("provider", "?"))].append(ms)
+    rows = []
+    for (name, operator, provider), times in spent.items():
+        mean = sum(times) / runs
+        rows.append(Slice(name, 1, mean, mean / total if total else 0.0, operator, provider, median(times)))
     return tuple(sorted(rows, key=lambda s: (-s.ms_per_run, s.name)))
 
 

@@ -1,0 +1,83 @@
+"""Which groups of nodes are worth trying in float: predicted gain against the work they would make there."""
+
+from collections.abc import Collection
+
+import onnx_ir as ir
+
+from edgecv.graph.values import constant_array
+from edgecv.quantize.draft import Draft
+from edgecv.quantize.placement import PASSING_OPS, Placement, data_inputs, output_tensor, weight_axis
+from edgecv.quantize.restrict import without
+from edgecv.quantize.sensitivity import Sensitivity
+
+_PRODUCTS_PER_ELEMENT = 64
+"""Multiplications that take as much longer in float as one element takes to be converted: about what profiles of
+mobile networks show on x86 with VNNI. It orders what is measured first and decides nothing."""
+
+
+def promising_moves(
+    draft: Draft, whole: Placement, parts: Sensitivity, smallest_gain: float, *, single: bool
+) -> list[frozenset[str]]:
+    """Return groups of int8 nodes to keep float, the most predicted gain for its work first.
+
+    Args:
+        draft: What some layers may be missing from already.
+        whole: The placement with every layer in int8.
+        parts: Errors of single parts, which are added up.
+        smallest_gain: Groups with less predicted gain than this are left out, unless ``single``.
+        single: Only layers by themselves; otherwise also all that write or read one tensor, together.
+    """
+    moves = {frozenset([layer]) for layer in draft.placement.layers}
+    if not single:
+        moves |= set(around_tensors(draft))
+    before, work_before = parts.predict(draft.placement), float_work(draft.model, whole, draft.placement)
+    gains, worth = {}, {}
+    for nodes in moves:
+        placed = without(draft, nodes)
+        gains[nodes] = before - parts.predict(placed)
+        work = float_work(draft.model, whole, placed) - work_before
+        worth[nodes] = gains[nodes] / max(work, 1)
+    order = sorted(moves, key=lambda nodes: (-worth[nodes], sorted(nodes)))
+    return [nodes for nodes in order if single or gains[nodes] >= smallest_gain]
+
+
+def around_tensors(draft: Draft) -> list[frozenset[str]]:
+    """Return, for every quantized tensor, the int8 nodes that write or read it: together in float, they free it."""
+    touched: dict[str, set[str]] = {}
+    int8 = {*draft.placement.layers, *draft.placement.others}
+    for node in draft.model.graph:
+        if node.name in int8:
+            for value in _tensors(node):
+                name = str(value.name)
+                touched.setdefault(draft.placement.shared.get(name, name), set()).add(str(node.name))
+    return [frozenset(nodes) for tensor, nodes in touched.items() if tensor in draft.ranges]
+
+
+def float_work(model: ir.Model, whole: Placement, placed: Placement) -> float:
+    """Return the work that what is in ``whole`` but not in ``placed`` makes in float, in elements converted."""
+    ours = {*whole.layers, *whole.others} - {*placed.layers, *placed.others}
+    quantized = set(placed.tensors)
+    total = 0.0
+    converted: set[ir.Value] = set()
+    for node in model.graph:
+        if node.name not in ours:
+            continue
+        converted.update(v for v in _tensors(node) if v.name in quantized)
+        weight = constant_array(node.inputs[1]) if node.name in whole.layers else None
+        if weight is not None:
+            positions = _elements(node.outputs[0]) / weight.shape[weight_axis(node)]
+            total += positions * weight.size / _PRODUCTS_PER_ELEMENT
+    return total + sum(_elements(v) for v in converted)
+
+
+def _tensors(node: ir.Node) -> Collection[ir.Value]:
+    written = list(node.outputs) if node.op_type in PASSING_OPS else [output_tensor(node)]
+    return [*data_inputs(node), *written]
+
+
+def _elements(value: ir.Value) -> int:
+    """Return the elements of one image; dimensions that are not known count once."""
+    count = 1
+    for dimension in list(value.shape or ())[1:]:
+        count *= dimension if isinstance(dimension, int) else 1
+    return count
