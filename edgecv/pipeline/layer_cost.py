@@ -103,12 +103,17 @@ def times_of(profile: Profile) -> Times:
     return dict(times)
 
 
-def _profile(draft: Draft, rewrites: Collection[str], provider: str, threads: str, seed: int) -> Times:
+def save_draft(draft: Draft, rewrites: Collection[str], path: Path) -> None:
+    """Write ``draft`` as the file it will be, without a manifest: to be timed."""
     model, _ = write_quantizers(draft)
     for name in CODE_REWRITES:
         if name in rewrites:
             CODE_REWRITES[name](model)
+    ir.save(model, path)
+
+
+def _profile(draft: Draft, rewrites: Collection[str], provider: str, threads: str, seed: int) -> Times:
     with tempfile.TemporaryDirectory(prefix="edgecv-") as folder:
         path = Path(folder) / "draft.onnx"
-        ir.save(model, path)
+        save_draft(draft, rewrites, path)
         return times_of(profile_candidate(Candidate(path, provider, threads=threads), seed))

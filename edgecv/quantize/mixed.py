@@ -6,11 +6,12 @@ kinds of moves are tried, and since they help each other, again after each move 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
+from edgecv.errors import UsageError
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.draft import Draft, output_error, run_outputs, write_quantizers
 from edgecv.quantize.moves import promising_moves
@@ -36,16 +37,50 @@ _FREE_MS = 0.002  # the same without a budget
 
 
 @dataclass(frozen=True, slots=True)
+class KeepFloat:
+    """What ``--keep-float`` was given.
+
+    Attributes:
+        names: Nodes or layers to keep float whatever they gain.
+        auto: Choose more of them by gain and cost.
+        count: Choose so many more, the worst for their cost.
+    """
+
+    names: tuple[str, ...] = ()
+    auto: bool = False
+    count: int | None = None
+
+
+def parse_keep_float(values: Sequence[str]) -> KeepFloat:
+    """Read the values of ``--keep-float``: names of layers, and at most one of ``auto`` and a number.
+
+    >>> parse_keep_float(["conv_stem", "2"])
+    KeepFloat(names=('conv_stem',), auto=False, count=2)
+
+    Raises:
+        UsageError: Both, or more than one number.
+    """
+    names = tuple(v for v in values if v != "auto" and not v.isdecimal())
+    chosen = list(dict.fromkeys(v for v in values if v not in names))
+    if len(chosen) > 1:
+        raise UsageError(f"--keep-float {' and '.join(chosen)} contradict each other; give one, and names beside it.")
+    auto = chosen == ["auto"]
+    return KeepFloat(names, auto, None if auto or not chosen else int(chosen[0]))
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """One step towards float.
 
     Attributes:
         layers: Layers that became float by it.
+        draft: The quantization after it.
         gain: Share of the wholly quantized network's error that it took away (0..1).
         cost_ms: Milliseconds a run takes longer for it; None when not measured.
     """
 
     layers: tuple[str, ...]
+    draft: Draft = field(repr=False, compare=False)
     gain: float
     cost_ms: float | None
 
@@ -113,7 +148,9 @@ def mix(
         if best is None:
             break
         layers = tuple(n for n in current.placement.layers if n not in best.draft.placement.layers)
-        moves.append(Move(layers, (error - best.error) / before, None if cost_of is None else best.cost_ms - spent))
+        moves.append(
+            Move(layers, best.draft, (error - best.error) / before, None if cost_of is None else best.cost_ms - spent)
+        )
         current, error, spent = best.draft, best.error, best.cost_ms
         progress("mixed precision", len(moves), count or 0)
     return Mixed(current, tuple(moves), before, error, None if cost_of is None else spent)

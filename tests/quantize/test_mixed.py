@@ -5,11 +5,12 @@ import onnx_ir as ir
 import pytest
 from small_graphs import MANIFEST, images, residual_model, run, sqnr_db
 
+from edgecv.errors import UsageError
 from edgecv.quantize import mixed
 from edgecv.quantize.affine import Range
 from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.draft import Draft, write_quantizers
-from edgecv.quantize.mixed import mix
+from edgecv.quantize.mixed import KeepFloat, mix, parse_keep_float
 from edgecv.quantize.static import draft_network, observe_network, prepare_basis
 
 DATA = images(32)
@@ -98,3 +99,12 @@ def test_nothing_is_kept_where_nothing_gains(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(mixed, "SMALLEST_GAIN", 1.1)
     draft, own = drafted(residual_model())
     assert mix(draft, own, DATA, cost_of=a_millisecond_each, budget_ms=9.0).layers == ()
+
+
+def test_what_keep_float_takes() -> None:
+    assert parse_keep_float([]) == KeepFloat()
+    assert parse_keep_float(["auto", "conv_stem", "auto"]) == KeepFloat(("conv_stem",), auto=True)
+    assert parse_keep_float(["3"]).count == 3
+    for values in (["auto", "3"], ["3", "4"]):
+        with pytest.raises(UsageError, match="contradict each other"):
+            parse_keep_float(values)

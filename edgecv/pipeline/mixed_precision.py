@@ -1,0 +1,139 @@
+"""Mixed precision on this machine: layers chosen by measured gain and cost, then the whole network timed again."""
+
+import tempfile
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from edgecv.benchmark import compare_latency
+from edgecv.benchmark.plan import Preset
+from edgecv.benchmark.statistics import Interval
+from edgecv.pipeline.layer_cost import open_cost_meter, save_draft
+from edgecv.progress import Progress, no_progress
+from edgecv.quantize.draft import Draft, error_db
+from edgecv.quantize.mixed import Mixed, Move, mix
+from edgecv.quantize.restrict import layer_labels
+
+BUDGET = 0.1
+"""Share of the int8 network's time that float layers may cost together."""
+
+MIXED_IMAGES = 32
+"""Calibration images that a move is judged on."""
+
+PRESET = Preset("mixed", min_queries=32, min_seconds=2, max_seconds=20, min_turns=12)
+"""How long both files are timed at the end: enough to see a tenth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where and how to time: provider policy, threads (a number or ``auto``), seed of the inputs."""
+
+    provider: str = "cpu"
+    threads: str = "auto"
+    seed: int = 0
+
+
+def mix_precision(
+    draft: Draft,
+    own: ir.Model,
+    images: np.ndarray,
+    rewrites: Collection[str],
+    *,
+    count: int | None = None,
+    budget: float = BUDGET,
+    target_error: float = 0.0,
+    machine: Machine | None = None,
+    progress: Progress = no_progress,
+) -> tuple[Draft, dict[str, Any]]:
+    """Keep the layers of ``draft`` in float that gain most for their time, and prove the time on the whole network.
+
+    Args:
+        draft: The wholly quantized network; not changed.
+        own: The same float network with its own biases, before any correction.
+        images: Calibration images (:data:`MIXED_IMAGES`), as the graph takes them.
+        rewrites: Names of the rewrites of codes the file will get.
+        count: Keep exactly so many layers, whatever they cost; None: what pays, within the budget.
+        budget: Share of the int8 network's time that may be lost.
+        target_error: Stop when the error of the outputs is no larger.
+        machine: Where to time.
+        progress: See :mod:`edgecv.progress`.
+
+    Returns:
+        The draft and its report: ``kept`` (each move's ``layers``, ``gain`` as a share of the int8 network's error, and
+        ``cost_ms``), ``undone`` (moves that the whole network's time did not bear), ``int8_ms``, ``budget_ms``,
+        ``sqnr_db_before`` and ``sqnr_db`` on ``images``, ``n``, and ``slowdown`` (mixed over int8, with its interval).
+    """
+    place = machine or Machine()
+    meter = open_cost_meter(draft, rewrites, provider=place.provider, threads=place.threads, seed=place.seed)
+    budget_ms = float("inf") if count is not None else budget * meter.int8_ms
+    found = mix(
+        draft,
+        own,
+        images,
+        cost_of=meter.cost_ms,
+        budget_ms=budget_ms,
+        target_error=target_error,
+        count=count,
+        progress=progress,
+    )
+    limit = None if count is not None else 1 + budget
+    moves, slowdown = _within(draft, found.moves, rewrites, limit, place, progress)
+    report = _report(draft, found, moves) | {
+        "int8_ms": meter.int8_ms,
+        "budget_ms": None if count is not None else budget_ms,
+        "n": len(images),
+        "slowdown": None if slowdown is None else [slowdown.estimate, slowdown.low, slowdown.high],
+    }
+    return (moves[-1].draft if moves else draft), report
+
+
+def _within(
+    draft: Draft,
+    moves: Sequence[Move],
+    rewrites: Collection[str],
+    limit: float | None,
+    machine: Machine,
+    progress: Progress,
+) -> tuple[Sequence[Move], Interval | None]:
+    """Time the whole network against int8; take moves back from the end while it is too slow for certain."""
+    while moves:
+        slowdown = _slowdown(draft, moves[-1].draft, rewrites, machine, progress)
+        if limit is None or slowdown is None or slowdown.low <= limit:
+            return moves, slowdown
+        moves = moves[:-1]
+    return moves, None
+
+
+def _slowdown(
+    draft: Draft, mixed: Draft, rewrites: Collection[str], machine: Machine, progress: Progress
+) -> Interval | None:
+    with tempfile.TemporaryDirectory(prefix="edgecv-") as folder:
+        files = [Path(folder) / name for name in ("int8.onnx", "mixed.onnx")]
+        for each, path in zip((draft, mixed), files, strict=True):
+            save_draft(each, rewrites, path)
+        report = compare_latency(
+            files,
+            provider=machine.provider,
+            threads=machine.threads,
+            preset=PRESET,
+            seed=machine.seed,
+            progress=progress,
+        )
+    speedup = report.results[1].speedup
+    return None if speedup is None else Interval(1 / speedup.estimate, 1 / speedup.high, 1 / speedup.low, speedup.level)
+
+
+def _report(draft: Draft, found: Mixed, moves: Sequence[Move]) -> dict[str, Any]:
+    labels = layer_labels(draft.model, draft.placement)
+    rows = [{"layers": [labels[n] for n in m.layers], "gain": m.gain, "cost_ms": m.cost_ms} for m in found.moves]
+    error = found.error_before * (1 - sum(m.gain for m in moves))
+    return {
+        "kept": rows[: len(moves)],
+        "undone": rows[len(moves) :],
+        "sqnr_db_before": error_db(found.error_before),
+        "sqnr_db": error_db(error),
+    }
