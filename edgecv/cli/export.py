@@ -86,7 +86,7 @@ def export(
         verdict=f"verified: same top-1 on {worst:.1%} of {checks[0]['n']} images, largest difference "
         f"{max(c['max_abs_diff'] for c in checks):.2g}",
         artifact=Path(result["artifact"]),
-        next_command="edgecv quantize --int8 --data DIR",
+        next_command="edgecv bench" if result.get("quantized") else "edgecv quantize --int8 --data DIR",
     )
 
 

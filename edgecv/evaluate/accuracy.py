@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgecv.data.dataset import Dataset, unreadable_notes
 from edgecv.errors import UsageError
-from edgecv.evaluate.classifier import Classifier, Scores, iter_for_models, open_classifier, open_labelled
+from edgecv.evaluate.classifier import Classifier, Scores, iter_for_models, open_classifiers, open_labelled
 from edgecv.evaluate.distinct import Leak, check_leak, find_distinct
 from edgecv.evaluate.statistics import wilson_interval
 from edgecv.evaluate.tta import average_probabilities, check_views, reader
@@ -125,7 +125,7 @@ def evaluate_models(
         EnvironmentRefusedError: The provider does not start.
     """
     check_views(tta)
-    opened = [open_classifier(path, provider, threads) for path in models]
+    opened = open_classifiers(models, provider, threads)
     datasets = [_labelled(data, model).limited(limit) for model in opened]
     distinct = find_distinct(datasets[0], progress)
     leaks = [check_leak(datasets[0], distinct, [m.manifest], allow=allow_leak) for m in opened]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from edgecv.data.batches import Batch, iter_batches
 from edgecv.data.dataset import Dataset, unreadable_notes
 from edgecv.data.folder import open_dataset
 from edgecv.errors import UsageError
+from edgecv.evaluate.borrowed import borrow_manifest, borrowed_note
 from edgecv.files import sha256_file
 from edgecv.manifest import InputSpec, Manifest
 from edgecv.progress import Progress, no_progress
@@ -93,8 +94,30 @@ def open_classifier(path: Path, provider: str = "cpu", threads: int | str = "aut
         UsageError: Not a model, without a manifest, or not the classifier its manifest says.
         EnvironmentRefusedError: The provider does not start.
     """
-    session = open_session(path, provider=provider, threads=threads)
-    manifest = require_manifest(session)
+    return open_classifiers([path], provider, threads)[0]
+
+
+def open_classifiers(paths: Sequence[Path], provider: str = "cpu", threads: int | str = "auto") -> list[Classifier]:
+    """Open models to be judged together.
+
+    One without a manifest borrows that of the first model that has one, and a note of its session says so: see
+    :func:`edgecv.evaluate.borrowed.borrow_manifest`.
+
+    Raises:
+        UsageError: Not a model, none has a manifest, or one is not the classifier its manifest says.
+        EnvironmentRefusedError: The provider does not start.
+    """
+    sessions = [open_session(path, provider=provider, threads=threads) for path in paths]
+    lender = next((s for s in sessions if s.manifest is not None), None)
+    return [_classifier(path, session, lender) for path, session in zip(paths, sessions, strict=True)]
+
+
+def _classifier(path: Path, session: Session, lender: Session | None) -> Classifier:
+    if session.manifest is None and lender is not None and lender.manifest is not None:
+        manifest = borrow_manifest(session, lender.manifest, lender.name)
+        session = replace(session, notes=(*session.notes, borrowed_note(session.name, lender.name)))
+    else:
+        manifest = require_manifest(session)
     output, batch = check_graph(session, manifest)
     width = next(o.shape[1] for o in session.session.get_outputs() if o.name == output)
     classes = len(manifest.output.labels) or (width if isinstance(width, int) else 0)

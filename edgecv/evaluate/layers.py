@@ -18,6 +18,7 @@ import numpy.typing as npt
 from edgecv.data.batches import iter_batches
 from edgecv.data.dataset import Dataset
 from edgecv.errors import EnvironmentRefusedError, UsageError
+from edgecv.evaluate.classifier import open_classifiers
 from edgecv.manifest import InputSpec
 from edgecv.progress import Progress, no_progress
 from edgecv.runtime.preprocess import to_model_input
@@ -78,8 +79,8 @@ def first_departing_layer(
     activations of one.
 
     Args:
-        reference: ONNX file with a manifest.
-        candidate: ONNX file with a manifest.
+        reference: ONNX file.
+        candidate: ONNX file; one of the two may lack a manifest, as in :func:`edgecv.evaluate.parity.verify_models`.
         dataset: Where to take images from, evenly spaced.
         images: How many.
         threshold_db: Below it a tensor counts as departed.
@@ -91,10 +92,11 @@ def first_departing_layer(
         UsageError: The graphs share no tensor name, or one cannot be read or run.
     """
     check_tools()
-    from edgecv.graph.model_file import load_model, require_manifest
+    from edgecv.graph.model_file import load_model
 
     graphs = load_model(reference), load_model(candidate)
-    specs = require_manifest(graphs[0], reference).input, require_manifest(graphs[1], candidate).input
+    first, second = (model.spec for model in open_classifiers([reference, candidate], threads=threads))
+    specs = first, second
     pairs = match_tensors(*graphs)
     if not pairs:
         raise UsageError(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from edgecv.data.dataset import Dataset
 from edgecv.errors import UsageError
-from edgecv.evaluate.classifier import Classifier, iter_for_models, open_classifier, open_for_model
+from edgecv.evaluate.classifier import Classifier, iter_for_models, open_classifiers, open_for_model
 from edgecv.evaluate.distinct import check_leak, find_distinct
 from edgecv.evaluate.statistics import check_margin
 from edgecv.evaluate.tally import Tally
@@ -33,8 +33,8 @@ def verify_models(
     Copies (equal bytes) are judged once, so that ``n`` counts pictures.
 
     Args:
-        reference: ONNX file with a manifest, taken as the truth.
-        candidate: ONNX file with a manifest.
+        reference: ONNX file, taken as the truth.
+        candidate: ONNX file; one of the two may lack a manifest and then gets the other's preprocessing.
         data: Images; a path is opened with the reference's labels.
         max_drop: The largest acceptable drop of top-1 accuracy, in percentage points; None takes
             :data:`~edgecv.evaluate.verdict.DEFAULT_MAX_DROP_POINTS`, and the report says so.
@@ -47,13 +47,14 @@ def verify_models(
         progress: Told after each batch.
 
     Raises:
-        UsageError: Models without a manifest, with different classes, broken images, unknown class folders,
-            calibration images among the data, or a margin outside 0..100 points.
+        UsageError: Neither model has a manifest, or they do not fit each other; different classes, broken images,
+            unknown class folders, calibration images among the data, or a margin outside 0..100 points.
         EnvironmentRefusedError: The provider does not start.
     """
     if max_drop is not None:
         check_margin(max_drop / 100)
-    models = open_classifier(reference, provider, threads), open_classifier(candidate, provider, threads)
+    first, second = open_classifiers([reference, candidate], provider, threads)
+    models = first, second
     check_same_classes(*models)
     named = models[0] if models[0].manifest.output.labels else models[1]
     dataset, notes = open_for_model(data, named)

@@ -15,6 +15,7 @@ from edgecv.graph.interface import append_softmax, name_interface, only_image_in
 from edgecv.graph.model_file import load_model, open_model, read_manifest, save_model
 from edgecv.graph.opset import default_opset, set_lowest_ir_version
 from edgecv.graph.passes import prepare_for_inference
+from edgecv.graph.precision import find_quantized
 from edgecv.manifest import InputSpec, Manifest, OutputSpec, check_input_spec, created_now
 from edgecv.runtime.host import package_versions
 from edgecv.runtime.postprocess import softmax
@@ -95,7 +96,7 @@ def adopt_model(
         ort_verified=tuple(versions.values()),
     ).with_stage(
         "adopt",
-        {"passes": passes, "opset": default_opset(model)},
+        {"passes": passes, "opset": default_opset(model), "quantized": bool(find_quantized(model))},
         {"edgecv": edgecv.__version__} | package_versions("onnx-ir"),
     )
     save_model(model, output, manifest)

@@ -219,6 +219,7 @@ def _adopt(request: ExportRequest) -> dict[str, Any]:
         "checks": [asdict(c) for c in checks],
         "model_bytes": output.stat().st_size,
         "notes": notes,
+        "quantized": manifest.stages[-1]["settings"]["quantized"],
         "host": host_facts(threads=usable_cores(), seed=request.seed, n=len(images)),
     }
 

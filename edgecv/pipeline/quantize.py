@@ -70,8 +70,10 @@ def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -
     output = request.output or source.with_name(f"{source.stem}.{request.mode}.onnx")
     check_output(output, force=request.force, inputs=(source,))
     from edgecv.graph.model_file import load_model, require_manifest, save_model
+    from edgecv.quantize.checks import check_float_model
 
     model = load_model(source)
+    check_float_model(model)  # before the manifest: adopting a quantized model would not make it one to quantize
     manifest = require_manifest(model, source)
     dataset = _calibration_set(request, manifest)
     _check_disjoint(request, dataset)

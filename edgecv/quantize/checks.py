@@ -6,14 +6,10 @@ import numpy as np
 import onnx_ir as ir
 
 from edgecv.errors import UsageError, nearest
+from edgecv.graph.precision import find_quantized
 from edgecv.graph.values import constant_array
 
-_QUANTIZED_OPS = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
-    | {"ConvInteger", "MatMulInteger", "QGemm", "MatMulIntegerToFloat", "MatMulNBits"}
-)
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-_CODES = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4)
 
 
 def check_float_model(model: ir.Model, verb: str = "quantize") -> None:
@@ -22,18 +18,8 @@ def check_float_model(model: ir.Model, verb: str = "quantize") -> None:
     Raises:
         UsageError: It is quantized already, holds float16 or bfloat16, or has NaN or infinite weights.
     """
-    for node in model.graph.all_nodes():
-        if node.op_type in _QUANTIZED_OPS:
-            raise UsageError(
-                f"the model is quantized already (node '{node.name}' is a {node.op_type}); "
-                f"{verb} the float model it was made from."
-            )
-        stored = node.inputs[0] if node.op_type == "Cast" else None
-        if stored is not None and stored.is_initializer() and stored.dtype in _CODES:
-            raise UsageError(
-                f"the model's weights are stored as {stored.dtype.name.lower()} already ('{stored.name}'); "
-                f"{verb} the float model it was made from."
-            )
+    if found := find_quantized(model):
+        raise UsageError(f"the model is quantized already ({found}); {verb} the float model it was made from.")
     for value in model.graph.initializers.values():
         tensor = value.const_value
         if tensor is not None and tensor.dtype in _HALF:

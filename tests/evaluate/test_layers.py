@@ -3,13 +3,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import build_tiny_model
+from conftest import TINY_LABELS, build_tiny_model
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecv.data.folder import open_dataset
 from edgecv.errors import EnvironmentRefusedError, UsageError
 from edgecv.evaluate import layers
 from edgecv.evaluate.layers import first_departing_layer
+from edgecv.manifest import OutputSpec
 
 TENSORS = ["cast", "nchw", "scaled", "normalised", "c1", "r1", "c2", "r2", "pool", "flat", "logits"]
 
@@ -90,7 +91,8 @@ def test_nan_counts_as_departed(tiny_model: Path, color_folder: Path, tmp_path: 
 
 
 def test_models_without_a_common_name_are_refused(tiny_model: Path, color_folder: Path, tmp_path: Path) -> None:
-    model = onnx.load(tiny_model)
+    output = OutputSpec("x_logits", labels=TINY_LABELS)
+    model = onnx.load(build_tiny_model(tmp_path / "other.onnx", output=output))
     renamed = {name: f"x_{name}" for name in TENSORS}
     for node in model.graph.node:
         for names in (node.input, node.output):

@@ -209,12 +209,6 @@ def test_different_classes_are_refused(tiny_model: Path, color_folder: Path, tmp
         verify_models(tiny_model, swapped, color_folder)
 
 
-def test_a_foreign_model_is_told_how_to_be_adopted(tiny_model: Path, color_folder: Path, tmp_path: Path) -> None:
-    foreign = build_tiny_model(tmp_path / "foreign.onnx", with_manifest=False)
-    with pytest.raises(UsageError, match=r"edgecv export .*foreign\.onnx --mean"):
-        verify_models(tiny_model, foreign, color_folder)
-
-
 def test_calibration_images_are_refused_and_stated_when_allowed(
     tiny_model: Path, color_folder: Path, tmp_path: Path
 ) -> None:

@@ -93,7 +93,7 @@ def test_weights_alone_are_stored_in_fewer_bits_and_the_report_says_what_for(
     assert main(["quantize", "tiny.onnx", "--weights-only", "4", "--no-bench", "--force"]) == 2
     assert main(["quantize", "tiny.onnx", "--weights-only", "5", "--no-bench"]) == 2
     assert main(["quantize", "tiny.weights8.onnx", "--int8", "--data", data]) == 2
-    assert "stored as int8 already" in capsys.readouterr().err
+    assert "its weights are stored as int8" in capsys.readouterr().err
 
 
 def test_bfloat16_is_refused_where_nothing_runs_it(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
