@@ -71,6 +71,8 @@ MODEL_COMMANDS: dict[str, list[str]] = {
     "quantize int8": ["quantize", "{bad}", "--int8", "--data", "{data}"],
     "quantize dynamic": ["quantize", "{bad}", "--dynamic", "--no-bench"],
     "quantize fp16": ["quantize", "{bad}", "--fp16", "--no-bench"],
+    "quantize bf16": ["quantize", "{bad}", "--bf16", "--no-bench"],
+    "quantize weights only": ["quantize", "{bad}", "--weights-only", "8", "--no-bench"],
     "verify reference": ["verify", "{bad}", "{good}", "--data", "{data}"],
     "verify candidate": ["verify", "{good}", "{bad}", "--data", "{data}"],
     "eval": ["eval", "{bad}", "--data", "{data}"],
@@ -78,8 +80,15 @@ MODEL_COMMANDS: dict[str, list[str]] = {
     "predict": ["predict", "{image}", "--model", "{bad}"],
 }
 
-WORKS_ON_FOREIGN = {("bench", "foreign"), ("bench", "text_model"), ("export", "foreign")}
-"""Timing needs no manifest, and adopting is what a foreign model is for (this one takes bytes already)."""
+WORKS_ON_FOREIGN = {
+    ("bench", "foreign"),
+    ("bench", "text_model"),
+    ("export", "foreign"),
+    ("verify reference", "foreign"),
+    ("verify candidate", "foreign"),
+}
+"""Timing needs no manifest, adopting is what a foreign model is for (this one takes bytes already), and verify gives it
+the preprocessing of the other model."""
 
 
 def _fill(command: list[str], **places: Path) -> list[str]:
