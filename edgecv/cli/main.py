@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "quantize": "edgecv.cli.quantize:quantize",
     "run": "edgecv.cli.run:run_recipe",
     "demo": "edgecv.cli.demo:demo",
+    "inspect": "edgecv.cli.inspect:inspect",
     "verify": "edgecv.cli.verify:verify",
     "eval": "edgecv.cli.eval:evaluate",
     "bench": "edgecv.cli.bench:bench",

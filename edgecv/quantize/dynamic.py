@@ -19,6 +19,7 @@ from edgecv.graph.values import add_initializer, constant_array, make_node, uniq
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.checks import resolve_excluded
 from edgecv.quantize.coverage import measure_coverage
+from edgecv.quantize.pair_sums import limit_channels
 from edgecv.quantize.placement import place_quantizers, weight_axis
 from edgecv.quantize.static import QuantizedModel, prepare_float_model, tool_versions
 from edgecv.quantize.weight_storage import store_int8
@@ -89,7 +90,7 @@ def _rewrite_product(graph: ir.Graph, node: ir.Node, measured: dict[ir.Value, _M
     if source not in measured:
         measured[source] = _measure(graph, node, source)
     codes_in, scale_in, zero_in = measured[source]
-    quantized = quantize_weight(weight, weight_axis(node))
+    quantized = limit_channels(weight, quantize_weight(weight, weight_axis(node)))  # the file may go to any CPU
     codes = quantized.codes if quantized.axis == 1 else np.ascontiguousarray(quantized.codes.T)
     stored = add_initializer(graph, f"{weight_value.name}_quantized", codes)
     scale_w = add_initializer(graph, f"{weight_value.name}_scale", quantized.scale)

@@ -37,6 +37,7 @@ from edgecv.quantize.rewrites import (
     rewrite_codes,
     rewrite_float,
 )
+from edgecv.quantize.saturation import audit_saturation, describe_audit
 from edgecv.quantize.weights import QuantizedWeight, quantize_weight
 from edgecv.runtime.host import package_versions
 
@@ -113,9 +114,9 @@ def quantize_static(
         The model, loaded once in ONNX Runtime, and a summary with ``settings``, ``tools``, ``prepared`` (what was
         rewritten first), ``layers`` (int8 layers), ``kept_float`` (layer to reason), ``raised_channels`` (channels
         whose weight scale was raised for the bias), ``shielded`` (float layers kept from ONNX Runtime's own
-        quantization), ``portable``, ``limited_channels`` (channels given smaller codes for it), ``rewrites`` (with
-        what each changed) and ``coverage`` (counts in the graph ONNX
-        Runtime really runs).
+        quantization), ``limited_channels`` (channels given smaller codes to be portable), ``saturation``
+        (:mod:`edgecv.quantize.saturation`), ``notes`` (lines for the user), ``rewrites`` (with what each changed) and
+        ``coverage`` (counts in the graph ONNX Runtime really runs).
 
     Raises:
         UsageError: The model is quantized already, is float16, holds nothing to quantize or damaged weights, or is
@@ -266,18 +267,26 @@ def finish(draft: Draft, basis: Basis, settings: Mapping[str, Any]) -> Quantized
     model, shortened = rewrite_codes(model, basis.sample, basis.rewrites)
     set_lowest_ir_version(model)
     coverage = measure_coverage(model)
+    audit = audit_saturation(model)
     return QuantizedModel(
         model,
         {
-            "settings": {"format": "qdq", "weights": "int8 per channel", "activations": "uint8", **settings},
+            "settings": {
+                "format": "qdq",
+                "weights": "int8 per channel",
+                "activations": "uint8",
+                "portable": basis.portable,
+                **settings,
+            },
             "tools": tool_versions(),
             "prepared": list(basis.lines),
             "layers": len(draft.placement.layers),
             "kept_float": dict(draft.placement.kept_float),
             "raised_channels": sum(w.raised_channels for w in draft.weights.values()),
             "shielded": shielded,
-            "portable": basis.portable,
             "limited_channels": sum(w.limited_channels for w in draft.weights.values()),
+            "saturation": audit.as_dict(),
+            "notes": [describe_audit(audit)],
             "rewrites": [r.as_dict() for r in (*basis.rewritten, *shortened)],
             "coverage": coverage.as_dict(),
         },

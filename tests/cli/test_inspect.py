@@ -1,0 +1,65 @@
+"""edgecv inspect as a user runs it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from conftest import tiny_manifest
+
+from edgecv.cli.main import main
+from edgecv.quantize.static import quantize_static
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+
+
+def quantized(tiny_model: Path, *, portable: bool) -> Path:
+    found = quantize_static(ir.load(tiny_model), tiny_manifest(), lambda: iter([PIXELS]), portable=portable)
+    path = tiny_model.with_name(f"tiny-{portable}.onnx")
+    ir.save(found.model, path)
+    return path
+
+
+def test_a_model_is_shown_by_operators_and_weights(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(tiny_model)]) == 0
+    out = capsys.readouterr().out
+    for text in ("operator", "Conv", "weights", "float", "0 of", "verdict:", "next:"):
+        assert text in out
+
+
+def test_json_counts_what_onnx_runtime_runs(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = quantized(tiny_model, portable=True)
+    assert main(["inspect", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["coverage"]["conv_int8"] == found["operators"]["Conv"]
+    assert found["weights"]["int8"]["arrays"] >= 2
+    assert found["weights"]["int8"]["bytes"] == found["weights"]["int8"]["elements"]
+    assert found["saturation"] is None
+    assert {"edgecv", "seed", "n"} <= set(found["host"])
+
+
+def test_saturation_names_the_layers_at_risk(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = quantized(tiny_model, portable=False)
+    assert main(["inspect", str(path), "--saturation", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    at_risk = [row["layer"] for row in found["saturation"]["by_layer"] if row["pairs_at_risk"]]
+    assert at_risk
+    assert found["saturation"]["layers_at_risk"] == len(at_risk)
+    assert main(["inspect", str(path), "--saturation"]) == 0
+    out = capsys.readouterr().out
+    assert f"{len(at_risk)} layers can saturate" in out
+    assert all(name in out for name in at_risk)
+    assert "--device qemu-x86:Haswell" in out
+
+
+def test_a_portable_model_has_none(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(quantized(tiny_model, portable=True)), "--saturation", "-q"]) == 0
+    assert capsys.readouterr().out == "verdict:  no layer can saturate\n"
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "no.onnx"
+    path.write_bytes(b"not a model")
+    assert main(["inspect", str(path)]) == 2
+    assert "not a readable ONNX file" in capsys.readouterr().err
