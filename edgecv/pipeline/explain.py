@@ -11,7 +11,7 @@ import onnx_ir as ir
 from edgecv.pipeline.layer_cost import layer_costs, open_cost_meter
 from edgecv.pipeline.mixed_precision import Machine
 from edgecv.progress import Progress, no_progress
-from edgecv.quantize.affine import LEVELS, affine_of
+from edgecv.quantize.affine import affine_of
 from edgecv.quantize.draft import Draft, error_db, output_error, run_outputs, write_quantizers
 from edgecv.quantize.placement import PASSING_OPS, output_tensor
 from edgecv.quantize.restrict import keep_float, layer_labels
@@ -156,14 +156,14 @@ def _row(
     cost_ms: float | None = None,
 ) -> LayerRow:
     span = draft.ranges.get(tensor)
-    affine = None if span is None else affine_of(span)
+    affine = None if span is None else affine_of(span, draft.levels)
     weights, output = parts.weights.get(layer or "", 0.0), parts.tensors.get(tensor, 0.0)
     return LayerRow(
         layer=label,
         operator=operator,
         weight_shape=None if layer is None else tuple(draft.weights[layer].codes.shape),
         low=None if affine is None else float(-affine.zero_point * affine.scale),
-        high=None if affine is None else float((LEVELS - affine.zero_point) * affine.scale),
+        high=None if affine is None else float((affine.levels - affine.zero_point) * affine.scale),
         clipped=parts.clipped.get(tensor),
         weights_db=None if layer is None else _db(weights),
         output_db=None if affine is None else _db(output),

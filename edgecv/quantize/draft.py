@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from edgecv.graph.interface import only_image_input
-from edgecv.quantize.affine import Affine, Range, affine_of
+from edgecv.quantize.affine import LEVELS, Affine, Range, affine_of
 from edgecv.quantize.insert import insert_quantizers
 from edgecv.quantize.placement import Placement
 from edgecv.quantize.sessions import open_graph
@@ -30,17 +30,19 @@ class Draft:
         placement: What runs in int8.
         ranges: Range of every tensor of ``placement.tensors`` that has a scale of its own, the input included.
         weights: Stored weights by node name, for every node of ``placement.layers``.
+        levels: Highest code of an activation: 255, or 65535 in 16 bits.
     """
 
     model: ir.Model
     placement: Placement
     ranges: Mapping[str, Range]
     weights: Mapping[str, QuantizedWeight]
+    levels: int = LEVELS
 
     @property
     def affines(self) -> dict[str, Affine]:
         """Scale and zero point of every tensor in ``ranges``."""
-        return {name: affine_of(span) for name, span in self.ranges.items()}
+        return {name: affine_of(span, self.levels) for name, span in self.ranges.items()}
 
 
 def write_quantizers(draft: Draft) -> tuple[ir.Model, int]:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgecv.graph.values import add_initializer, constant_array, make_node, unique_name
-from edgecv.quantize.affine import Affine
+from edgecv.quantize.affine import LEVELS, Affine
 from edgecv.quantize.placement import PASSING_OPS, Placement
 from edgecv.quantize.weights import QuantizedWeight, bias_scale, quantize_bias
 
@@ -52,8 +52,13 @@ def insert_quantizers(
 def _parameters(graph: ir.Graph, name: str, affine: Affine) -> list[ir.Value]:
     return [
         add_initializer(graph, f"{name}_scale", np.array(affine.scale, np.float32)),
-        add_initializer(graph, f"{name}_zero_point", np.array(affine.zero_point, np.uint8)),
+        add_initializer(graph, f"{name}_zero_point", np.array(affine.zero_point, code_dtype(affine.levels))),
     ]
+
+
+def code_dtype(levels: int) -> type[np.unsignedinteger]:
+    """Return the type that holds activation codes 0..levels."""
+    return np.uint8 if levels == LEVELS else np.uint16
 
 
 def _quantize_tensor(
@@ -69,7 +74,7 @@ def _quantize_tensor(
         "QuantizeLinear",
         [value, *parameters],
         unique_name(graph, f"{value.name}_quantized"),
-        dtype=ir.DataType.UINT8,
+        dtype=parameters[1].dtype,
         shape=None if shape is None else list(shape),
     )
     dequantized = make_node(

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from edgecv.graph.values import constant_array
 from edgecv.progress import Progress, no_progress
-from edgecv.quantize.affine import LEVELS, Affine, round_through
+from edgecv.quantize.affine import Affine, round_through
 from edgecv.quantize.bias_correction import bias_slot
 from edgecv.quantize.draft import Draft, output_error
 from edgecv.quantize.placement import Placement, fused_activation
@@ -172,7 +172,7 @@ def _error(reference: Sequence[np.ndarray], run: Callable[[Live], list[np.ndarra
 def _rounded(arrays: Arrays, affine: Affine) -> tuple[Arrays, float]:
     """Return a tensor as its codes give it back, and the share of its values that lie outside of them."""
     scale, zero = float(affine.scale), affine.zero_point
-    low, high = (-zero - 0.5) * scale, (LEVELS - zero + 0.5) * scale
+    low, high = (-zero - 0.5) * scale, (affine.levels - zero + 0.5) * scale
     outside = sum(int(((a < low) | (a > high)).sum()) for a in arrays)
     rounded = [round_through(a, affine).astype(np.float32, copy=False) for a in arrays]
     return rounded, outside / max(1, sum(a.size for a in arrays))

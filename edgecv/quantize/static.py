@@ -20,7 +20,7 @@ from edgecv.graph.values import constant_array, int_attribute
 from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches
-from edgecv.quantize.affine import Affine, Range, affine_of
+from edgecv.quantize.affine import LEVELS, Affine, Range, affine_of
 from edgecv.quantize.bias_correction import correct_biases, layer_inputs
 from edgecv.quantize.calibrate import Observations, check_method, observe, ranges_of
 from edgecv.quantize.checks import check_float_model, check_weights_finite, name_nodes, resolve_excluded
@@ -179,6 +179,7 @@ def draft_network(
     weights: Mapping[str, QuantizedWeight] | None = None,
     bias_correction: bool = True,
     portable: bool = True,
+    levels: int = LEVELS,
     progress: Progress = no_progress,
 ) -> Draft:
     """Return a draft with the given ranges; weights are rounded to the nearest code unless they are given.
@@ -191,16 +192,17 @@ def draft_network(
         weights: Codes of every layer.
         bias_correction: Shift biases by the mean error of the rounded weights.
         portable: See :func:`quantize_static`.
+        levels: Highest code of an activation.
         progress: See :mod:`edgecv.progress`.
     """
-    affines = {name: affine_of(span) for name, span in ranges.items()}
+    affines = {name: affine_of(span, levels) for name, span in ranges.items()}
     chosen = weights
     if chosen is None:
         chosen = quantize_weights(model, placement, affines, portable=portable, progress=progress)
     if bias_correction:
         model = model.clone()
         correct_biases(model, placement, chosen, seen.means)
-    return Draft(model, placement, ranges, chosen)
+    return Draft(model, placement, ranges, chosen, levels)
 
 
 def tool_versions() -> dict[str, str]:
