@@ -24,7 +24,7 @@ BUDGET = 0.1
 MIXED_IMAGES = 32
 """Calibration images that a move is judged on."""
 
-PRESET = Preset("mixed", min_queries=32, min_seconds=2, max_seconds=20, min_turns=12)
+PRESET = Preset("mixed", min_queries=60, min_seconds=2, max_seconds=30)
 """How long both files are timed at the end: enough to see a tenth."""
 
 
