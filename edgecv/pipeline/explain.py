@@ -1,9 +1,9 @@
 """``edgecv quantize --explain``: where an int8 network's error comes from, by layer, and what float would cost."""
 
 import math
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 import onnx_ir as ir
@@ -90,6 +90,13 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-serialisable data; every row has ``share`` too."""
         return asdict(self) | {"rows": [asdict(row) | {"share": row.share} for row in self.rows]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return what :meth:`to_dict` gave; further keys are left out."""
+        known = {f.name for f in fields(LayerRow)}
+        rows = tuple(LayerRow(**{k: v for k, v in row.items() if k in known}) for row in data["rows"])
+        return cls(rows=rows, **{f.name: data[f.name] for f in fields(cls) if f.name != "rows"})
 
 
 def explain_draft(

@@ -69,6 +69,8 @@ def test_it_is_json_without_numbers_that_json_does_not_know(explanation: Explana
     data = json.loads(json.dumps(explanation.to_dict(), allow_nan=False))
     assert data["n"] == 16
     assert data["rows"][3]["share"] == explanation.rows[3].share
+    again = Explanation.from_dict(data | {"files": ["m.explain.html"]})
+    assert json.dumps(again.to_dict()) == json.dumps(explanation.to_dict())
 
 
 def test_no_name_from_the_model_becomes_markup() -> None:
