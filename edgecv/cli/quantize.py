@@ -26,9 +26,19 @@ def quantize(
     ] = None,
     images: Annotated[int, typer.Option("--images", "-n", min=1, help="Calibrate on at most so many.")] = 512,
     ranges: Annotated[str, typer.Option("--ranges", help="Activation ranges: mse, percentile, minmax.")] = "mse",
+    method: Annotated[
+        str,
+        typer.Option("--method", help="Rung to walk to: per-channel, ranges, equalize, bias, round, mixed, finetune."),
+    ] = "auto",
     keep_float: Annotated[
-        list[str] | None, typer.Option("--keep-float", metavar="NAME", help="Layer to leave float; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--keep-float", metavar="auto|N|NAME", help="Layers to leave float: found, or named (repeatable)."
+        ),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Error, range and cost of every layer: table, HTML and PNG.")
+    ] = False,
     output: Output = None,
     eval_data: Annotated[
         Path | None, typer.Option("--eval-data", parser=named_path, metavar="PATH", help="Labelled images to judge on.")
@@ -59,6 +69,8 @@ def quantize(
         data=data,
         images=images,
         ranges=ranges,
+        method=method,
+        explain=explain,
         keep_float=tuple(keep_float or ()),
         output=output,
         eval_data=eval_data,
@@ -108,6 +120,7 @@ def quantize_notes(result: Mapping[str, Any]) -> list[str]:
             f"int8 in ONNX Runtime: {convs[0]} of {convs[1]} convolutions, "
             f"{products[0]} of {products[1]} matrix products"
         )
+    notes += ladder_notes(summary)
     if rewrites := summary.get("rewrites"):
         kept, undone = ([r["name"] for r in rewrites if r["kept"] is k] for k in (True, False))
         notes.append(f"for speed: {', '.join(kept) or 'nothing'}" + (f" (undone: {', '.join(undone)})" * bool(undone)))
@@ -118,6 +131,27 @@ def quantize_notes(result: Mapping[str, Any]) -> list[str]:
         notes.append(f"agreement: {parity['agreement']:.2%} of {parity['n']} images{where}")
     if latency := result["latency"]:
         notes.append(f"time: {latency['verdict']}")
+    return notes
+
+
+def ladder_notes(summary: Mapping[str, Any]) -> list[str]:
+    """Return a line for each rung that was tried, and one for the layers kept float."""
+    notes = []
+    for step in summary.get("ladder", ()):
+        name = f"rung {step['rung']}:"
+        if step["sqnr_db"] is None:
+            notes.append(f"{name} nothing to do")
+            continue
+        gain = "" if step["gain_db"] is None else f" ({step['gain_db']:+.2f}{'' if step['kept'] else ', not kept'})"
+        same = "" if step["agreement"] is None else f", agreement {step['agreement']:.1%}"
+        gate = f", gate: {step['verdict']}" if step["verdict"] else ""
+        notes.append(f"{name} {step['sqnr_db']:.2f} dB{gain}{same}{gate}, {step['seconds']:.0f} s")
+    if notes:
+        notes[-1] += f" (on {summary['settings']['held_out']} calibration images that measure only)"
+    if (mixed := summary.get("mixed")) and mixed["kept"]:
+        layers = ", ".join(layer for move in mixed["kept"] for layer in move["layers"])
+        slower = "" if mixed["slowdown"] is None else f"; {mixed['slowdown'][0] - 1:+.1%} time"
+        notes.append(f"kept float: {layers}{slower}")
     return notes
 
 

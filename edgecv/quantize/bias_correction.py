@@ -53,7 +53,7 @@ def correct_biases(
         assert weight is not None  # by placement
         error = decode_weight(weights[name]) - weight
         shift = _mean_output(model, node, error, means[str(node.inputs[0].name)])  # type: ignore[union-attr]
-        _subtract(model.graph, holder, index, shift)
+        subtract_from_bias(model.graph, holder, index, shift)
         corrected += 1
     return corrected
 
@@ -88,7 +88,7 @@ def _mean_output(model: ir.Model, node: ir.Node, weight: np.ndarray, mean_input:
     return np.asarray(result.mean(axis=others, dtype=np.float64))
 
 
-def _subtract(graph: ir.Graph, holder: ir.Node, index: int, shift: np.ndarray) -> None:
+def subtract_from_bias(graph: ir.Graph, holder: ir.Node, index: int, shift: np.ndarray) -> None:
     """Give ``holder`` a bias of its own, smaller by ``shift``."""
     old = holder.inputs[index] if len(holder.inputs) > index else None
     array = constant_array(old)

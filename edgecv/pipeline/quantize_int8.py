@@ -1,0 +1,172 @@
+"""``edgecv quantize --int8``: the ladder on the user's images, with his gate, and what is measured along the way."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from edgecv.data.dataset import Dataset
+from edgecv.manifest import Manifest
+from edgecv.pipeline.export import require_extra
+from edgecv.pipeline.mixed_precision import MIXED_IMAGES, Machine, mix_precision
+from edgecv.pipeline.quantize_request import QuantizeRequest, input_batches
+from edgecv.progress import Progress
+from edgecv.quantize.calibrate import check_method
+from edgecv.quantize.ladder import NEAR_DB, RUNG_NAMES, Ground, Position, Rung, Step, check_rung, climb, divide, pick
+from edgecv.quantize.rungs import RUNGS
+from edgecv.quantize.sensitivity import SENSITIVITY_IMAGES
+from edgecv.quantize.static import QuantizedModel, finish, prepare_basis
+
+if TYPE_CHECKING:
+    from edgecv.pipeline.explain import Explanation
+
+AUTO = "auto"
+
+Judge = Callable[[QuantizedModel], dict[str, Any] | None]
+"""Compares a quantized model with its original and returns the parity report; None when there are no images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A quantized model, its parity report, and for ``--explain`` where its error comes from."""
+
+    quantized: QuantizedModel
+    parity: dict[str, Any] | None
+    explanation: "Explanation | None" = None
+
+
+def quantize_int8(
+    request: QuantizeRequest,
+    model: ir.Model,
+    manifest: Manifest,
+    dataset: Dataset,
+    judge: Judge,
+    progress: Progress,
+) -> Outcome:
+    """Walk the ladder until the gate passes, or to the rung that ``request.method`` names.
+
+    Without a gate, and where the gate cannot decide on the images it has, the goal is
+    :data:`edgecv.quantize.ladder.NEAR_DB`. The rungs that cost time on the device or much time here (``mixed``,
+    ``finetune``) are taken only for a gate or when they are asked for.
+
+    Raises:
+        UsageError: Unknown rung or layer, or as :func:`edgecv.quantize.static.quantize_static`.
+        EnvironmentRefusedError: ``finetune`` without PyTorch.
+    """
+    check_method(request.ranges)
+    named, count = _keep_float(request)
+    rungs, mixing = _rungs(request, count)
+    batches = input_batches(dataset, manifest)
+    basis = prepare_basis(model, manifest, batches, exclude=named)
+    fit, held, n_fit = divide(batches, len(dataset))
+    ground = Ground(basis, fit, held, n_fit, request.ranges, request.seed)
+    judged: list[tuple[Position, QuantizedModel, dict[str, Any] | None]] = []
+
+    def good_enough(position: Position, sqnr_db: float) -> tuple[bool, str]:
+        if request.method != AUTO or mixing.wanted or request.max_drop is None:
+            return request.method == AUTO and not mixing.wanted and sqnr_db >= NEAR_DB, ""
+        quantized = finish(position.draft, basis, {})
+        parity = judge(quantized)
+        judged.append((position, quantized, parity))
+        verdict = "" if parity is None else str(parity["verdict"])
+        return verdict == "pass" or (verdict == "undecided" and sqnr_db >= NEAR_DB), verdict
+
+    position, steps = climb(ground, rungs, good_enough, progress=progress)
+    if judged and judged[-1][0] is position:
+        _, quantized, parity = judged[-1]
+    else:
+        quantized = finish(position.draft, basis, {})
+        parity = judge(quantized)
+    quantized = _described(quantized, request, ground, steps, mixing.report)
+    return Outcome(quantized, parity, _explain(request, ground, position, progress) if request.explain else None)
+
+
+@dataclass(slots=True)
+class _Mixing:
+    """The mixed-precision rung: whether it was asked for, how many layers, and its report once it has run."""
+
+    wanted: bool
+    count: int | None
+    report: dict[str, Any] | None = None
+
+
+def _keep_float(request: QuantizeRequest) -> tuple[tuple[str, ...], int | None]:
+    """Return the layers named, or the number of layers to choose."""
+    if len(request.keep_float) == 1:
+        (only,) = request.keep_float
+        if only == AUTO:
+            return (), None
+        if only.isdigit():
+            return (), int(only)
+    return request.keep_float, None
+
+
+def _rungs(request: QuantizeRequest, count: int | None) -> tuple[dict[str, Rung], _Mixing]:
+    """Return the rungs to try, in order."""
+    mixing = _Mixing(request.keep_float == (AUTO,) or count is not None, count)
+    known: dict[str, Rung] = {**RUNGS, "mixed": _mixed_rung(request, mixing)}
+    if request.method == "finetune" or (request.method == AUTO and request.max_drop is not None and find_spec("torch")):
+        require_extra("train", "torch")
+        known["finetune"] = _finetune
+    if request.method != AUTO:
+        check_rung(request.method)
+        last = RUNG_NAMES.index(request.method)
+        chosen = {name for name in RUNG_NAMES[: last + 1] if name != "mixed" or request.method == "mixed"}
+        return {n: r for n, r in known.items() if n in chosen or (n == "mixed" and mixing.wanted)}, mixing
+    costly = {"mixed", "finetune"} if request.max_drop is not None else {"mixed"} if mixing.wanted else set()
+    return {n: r for n, r in known.items() if n in RUNGS or n in costly}, mixing
+
+
+def _mixed_rung(request: QuantizeRequest, mixing: _Mixing) -> Rung:
+    def rung(ground: Ground, before: Position | None, progress: Progress) -> Position | None:
+        assert before is not None  # another rung is the first
+        draft, mixing.report = mix_precision(
+            before.draft,
+            before.own,
+            pick(ground.batches, MIXED_IMAGES, ground.n_images),
+            ground.basis.rewrites,
+            count=mixing.count,
+            machine=Machine(request.provider, request.threads, request.seed),
+            progress=progress,
+        )
+        return None if draft is before.draft else replace(before, draft=draft)
+
+    return rung
+
+
+def _finetune(ground: Ground, before: Position | None, progress: Progress) -> Position | None:
+    from edgecv.nn.finetune import finetuned
+
+    return finetuned(ground, before, progress)
+
+
+def _described(
+    quantized: QuantizedModel, request: QuantizeRequest, ground: Ground, steps: list[Step], mixed: dict[str, Any] | None
+) -> QuantizedModel:
+    """Add to the summary how the model came about."""
+    settings = {
+        **quantized.summary["settings"],
+        "method": request.method,
+        "rungs": [s.rung for s in steps if s.kept],
+        "ranges": request.ranges,
+        "keep_float": list(request.keep_float),
+        "images": ground.n_images,
+        "held_out": len(ground.held),
+    }
+    summary = {**quantized.summary, "settings": settings, "ladder": [s.as_dict() for s in steps], "mixed": mixed}
+    return replace(quantized, summary=summary)
+
+
+def _explain(request: QuantizeRequest, ground: Ground, position: Position, progress: Progress) -> "Explanation":
+    from edgecv.pipeline.explain import explain_draft
+
+    return explain_draft(
+        position.draft,
+        position.own,
+        pick(ground.batches, SENSITIVITY_IMAGES, ground.n_images),
+        ground.basis.rewrites,
+        machine=Machine(request.provider, request.threads, request.seed),
+        progress=progress,
+    )
