@@ -115,6 +115,21 @@ def color_folder(tmp_path: Path) -> Path:
     return write_color_folder(tmp_path / "colors")
 
 
+def _no_emulator() -> str:
+    """Return why emulated devices cannot be tested here; empty when they can."""
+    from edgecv.errors import EdgecvError
+    from edgecv.pipeline.emulator import find_emulator
+
+    try:
+        find_emulator()
+    except EdgecvError as e:
+        return str(e)
+    return ""
+
+
+needs_emulator = pytest.mark.skipif(bool(_no_emulator()), reason=_no_emulator())
+
+
 def _imagenet(name: str) -> Path:
     root = Path(os.environ.get("EDGECV_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not (root / name).is_dir():

@@ -38,6 +38,14 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "Audit, split and sample image folders.",
         {"check": "edgecv.cli.data:check", "split": "edgecv.cli.data:split", "calib": "edgecv.cli.data:calib"},
     ),
+    "devices": (
+        "Device profiles, and older x86 CPUs emulated on this machine.",
+        {
+            "list": "edgecv.cli.devices:list_devices",
+            "show": "edgecv.cli.devices:show",
+            "setup": "edgecv.cli.devices:setup",
+        },
+    ),
 }
 """Command groups: name -> (help, commands)."""
 

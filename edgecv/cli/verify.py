@@ -12,6 +12,7 @@ from edgecv.cli.output import emit, progress_bar
 if TYPE_CHECKING:
     from edgecv.evaluate.layers import LayerReport
     from edgecv.evaluate.verdict import ParityReport
+    from edgecv.pipeline.device_check import DeviceReport
 
 EXIT_CODES = {"pass": 0, "fail": 1, "undecided": 4}
 _SHOWN = 5
@@ -29,6 +30,10 @@ def verify(
     ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Find the first layer that departs.")] = False,
     allow_leak: Annotated[bool, typer.Option("--allow-leak", help="Judge on calibration images too.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Judge CAND there too: qemu-x86:Haswell, an emulated CPU without VNNI."),
+    ] = None,
     provider: Provider = "cpu",
     threads: Threads = "auto",
     batch: BatchSize = 8,
@@ -48,8 +53,13 @@ def verify(
 
     if layers:
         check_tools()
+    if device is not None:
+        from edgecv.pipeline.device_check import check_device, verify_on_device
+
+        check_device(device)
     reference, candidate = choose_pair(models or [])
     found: LayerReport | None = None
+    there: DeviceReport | None = None
     with progress_bar(as_json=as_json, quiet=quiet) as progress:
         report = verify_models(
             reference,
@@ -66,19 +76,30 @@ def verify(
         )
         if layers:
             found = first_departing_layer(reference, candidate, open_dataset(data), threads=threads, progress=progress)
+        if device is not None:
+            there = verify_on_device(
+                reference, candidate, data, device,
+                max_drop=max_drop, threads=threads, batch_size=batch, limit=limit, seed=seed, progress=progress,
+            )  # fmt: skip
     tables: list[tuple[str, Sequence[str], list[list[str]]]] = [("", ("on the same images", "result"), _rows(report))]
     if found:
         tables.append((f"tensors that lost most, {found.n} images", _LAYER_COLUMNS, _layer_rows(found)))
+    if there:
+        tables.append((f"{there.device}, {there.n} images", ("", "here", "there"), _device_rows(there)))
     emit(
-        {**report.as_json(), "layers": asdict(found) if found else None},
+        {
+            **report.as_json(),
+            "layers": asdict(found) if found else None,
+            "device": there.as_json() if there else None,
+        },
         as_json=as_json,
         quiet=quiet,
         tables=tables,
         notes=[*_notes(report), *(_layer_notes(found) if found else [])],
-        verdict=f"{report.verdict.upper()}: {report.reason}",
+        verdict=f"{report.verdict.upper()}: {report.reason}" + (f"; {_device_verdict(there)}" if there else ""),
         next_command=_next(report, data),
     )
-    raise typer.Exit(EXIT_CODES[report.verdict])
+    raise typer.Exit(EXIT_CODES[_worse(report.verdict, there)])
 
 
 _LAYER_COLUMNS = ("tensor", "computed by", "signal to noise", "lost here")
@@ -129,6 +150,34 @@ def _notes(r: "ParityReport") -> list[str]:
     if r.default_margin:
         notes.append(f"no --max-drop given: judged by the default of {r.max_drop_points:g} points")
     return notes + [f"note: {note}" for note in r.notes]
+
+
+def _device_rows(r: "DeviceReport") -> list[list[str]]:
+    def noise(value: float | None) -> str:
+        return "equal" if value is None else f"{value:.1f} dB"
+
+    return [
+        ["same decision as the reference", f"{r.agreement_here:.2%}", f"{r.agreement_there:.2%}"],
+        ["signal to noise of outputs", noise(r.sqnr_db_here), noise(r.sqnr_db_there)],
+        ["images answered otherwise than here", "", str(r.images_different)],
+        ["largest difference from here", "", f"{r.max_abs_diff:.3g}"],
+    ]
+
+
+def _device_verdict(r: "DeviceReport") -> str:
+    if r.bit_equal:
+        return f"{r.device}: bit-equal on {r.n} images ({r.emulator}, which says nothing about time)"
+    return (
+        f"{r.device}: answers differ on {r.images_different} of {r.n} images, {r.verdict.upper()} there: {r.reason} "
+        f"({r.emulator})"
+    )
+
+
+def _worse(verdict: str, there: "DeviceReport | None") -> str:
+    """Return the worse of two verdicts; equal answers need no verdict of their own."""
+    if there is None or there.bit_equal:
+        return verdict
+    return next(v for v in ("fail", "undecided", "pass") if v in (verdict, there.verdict))
 
 
 def _layer_rows(found: "LayerReport") -> list[list[str]]:

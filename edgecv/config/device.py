@@ -2,12 +2,43 @@
 
 from dataclasses import dataclass
 
-from edgecv.config.tables import find_shipped, read_table
-from edgecv.errors import UsageError
+from edgecv.config.tables import find_shipped, read_table, shipped_files
+from edgecv.errors import UsageError, nearest
 from edgecv.typed import build
 
 SCHEMA = 1
 ARCHITECTURES = ("x86_64", "aarch64")
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Scheme:
+    """How int8 models for a device are written. The defaults are what runs with the same bits on every CPU.
+
+    Attributes:
+        activations: ``uint8`` with a zero point of its own, or ``int8`` symmetric about 0.
+        weights_range: ``full``, or ``pairs``: no sum of two neighbouring products may leave 16 bits, in which x86
+            without VNNI adds them (:mod:`edgecv.quantize.pair_sums`).
+        bias: ``int32`` behind a DequantizeLinear, or ``float32``.
+        float_operators: Operators without weights that stay in float there, such as ``Mul``.
+        sources: Where this comes from.
+        unmeasured: Names of fields nobody has tried on the device itself.
+    """
+
+    activations: str = "uint8"
+    weights_range: str = "pairs"
+    bias: str = "int32"
+    float_operators: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] = ()
+
+    @property
+    def portable(self) -> bool:
+        """Whether x86 with and without VNNI must compute the same bits."""
+        return self.weights_range == "pairs"
+
+
+INT8_CHOICES = {"activations": ("uint8", "int8"), "weights_range": ("full", "pairs"), "bias": ("int32", "float32")}
+"""What the fields of :class:`Int8Scheme` may say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +58,7 @@ class DeviceProfile:
         cores: Physical cores; 0 when it depends on the machine.
         clock_mhz: Highest clock; 0 when it depends on the machine.
         memory_mib: Main memory; 0 when it depends on the machine.
+        int8: How int8 models for it are written.
         unmeasured: Names of fields nobody has checked on the device itself.
     """
 
@@ -42,6 +74,7 @@ class DeviceProfile:
     cores: int = 0
     clock_mhz: int = 0
     memory_mib: int = 0
+    int8: Int8Scheme = Int8Scheme()
     unmeasured: tuple[str, ...] = ()
 
 
@@ -59,4 +92,13 @@ def load_device(name: str) -> DeviceProfile:
         raise UsageError(f"{path}: arch '{profile.arch}' is not one of {', '.join(ARCHITECTURES)}.")
     if profile.name != path.stem:
         raise UsageError(f"{path}: name '{profile.name}' differs from the file's name.")
+    for key, choices in INT8_CHOICES.items():
+        if (value := getattr(profile.int8, key)) not in choices:
+            hint = nearest(value, choices)
+            raise UsageError(f"{path}: int8.{key} '{value}' is not one of {', '.join(choices)}.{hint}")
     return profile
+
+
+def known_devices() -> list[DeviceProfile]:
+    """Return every shipped profile, by name."""
+    return [load_device(path.stem) for path in shipped_files("devices")]

@@ -1,0 +1,112 @@
+"""``edgecv devices``: the profiles edgecv knows, and the emulated devices of this machine."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgecv.cli.options import Debug, Force, Json, Quiet, Seed
+from edgecv.cli.output import emit, progress_bar
+
+if TYPE_CHECKING:
+    from edgecv.config.device import DeviceProfile
+
+
+def list_devices(as_json: Json = False, quiet: Quiet = False, seed: Seed = 0, debug: Debug = False) -> None:
+    """List device profiles, and whether the emulator of older x86 CPUs is set up."""
+    from dataclasses import asdict
+
+    from edgecv.config.device import known_devices
+    from edgecv.errors import EdgecvError
+    from edgecv.pipeline.emulator import PREFIX, SETUP, find_emulator
+    from edgecv.runtime.host import host_facts
+
+    profiles = known_devices()
+    try:
+        found = find_emulator()
+        state, ready = f"ready: qemu {found.version}", True
+    except EdgecvError as e:
+        state, ready = str(e), False
+    rows = [[p.name, p.title, p.arch, ", ".join(p.providers), p.int8.weights_range] for p in profiles]
+    emit(
+        {
+            "devices": [asdict(p) for p in profiles],
+            "emulated": {"name": PREFIX, "ready": ready, "state": state},
+            "host": host_facts(threads=1, seed=seed, n=len(profiles)),
+        },
+        as_json=as_json,
+        quiet=quiet,
+        tables=[("", ["device", "", "architecture", "providers", "int8 weights"], rows)],
+        notes=[f"emulated {PREFIX}:CPU (older x86 CPUs, such as Haswell): {state}"],
+        verdict=f"{len(profiles)} profiles",
+        next_command="edgecv quantize --int8 --data DIR --device NAME" if ready else SETUP,
+    )
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A profile of 'edgecv devices list', or the path of a .toml.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Show one profile, with its sources and what nobody has measured on the device."""
+    from dataclasses import asdict
+
+    from edgecv.config.device import load_device
+    from edgecv.runtime.host import host_facts
+
+    profile = load_device(name)
+    emit(
+        {**asdict(profile), "host": host_facts(threads=1, seed=seed, n=1)},
+        as_json=as_json,
+        quiet=quiet,
+        tables=[("", ["fact", "value", ""], _rows(profile))],
+        notes=[f"source: {source}" for source in (*profile.sources, *profile.int8.sources)],
+        verdict=f"{profile.title}: int8 weights {profile.int8.weights_range}",
+        next_command=f"edgecv quantize --int8 --data DIR --device {name}",
+    )
+
+
+def setup(
+    name: Annotated[str, typer.Argument(help="qemu-x86: the emulator of older x86 CPUs.")],
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Fetch what an emulated device needs into the user's cache; needs no root and installs nothing."""
+    from dataclasses import asdict
+
+    from edgecv.errors import UsageError
+    from edgecv.pipeline.emulator import PREFIX
+    from edgecv.pipeline.emulator_setup import set_up_emulator
+    from edgecv.runtime.host import host_facts
+
+    if name != PREFIX:
+        raise UsageError(f"device '{name}' needs no setup here; only '{PREFIX}' does.")
+    with progress_bar(as_json=as_json, quiet=quiet) as progress:
+        emulator, fetched = set_up_emulator(force=force, progress=progress)
+    emit(
+        {"device": name, "fetched": fetched, **asdict(emulator), "host": host_facts(threads=1, seed=seed, n=1)},
+        as_json=as_json,
+        quiet=quiet,
+        notes=[f"{emulator.program}, sha256 {emulator.sha256}"],
+        verdict=f"{name} is {'set up' if fetched else 'ready already'}: qemu {emulator.version}",
+        next_command=f"edgecv verify --data DIR --device {name}:Haswell",
+    )
+
+
+def _rows(profile: "DeviceProfile") -> list[list[str]]:
+    from dataclasses import asdict
+
+    facts = asdict(profile)
+    int8 = facts.pop("int8")
+    unmeasured = {*profile.unmeasured, *(f"int8.{field}" for field in profile.int8.unmeasured)}
+    rows = {k: v for k, v in facts.items() if k not in ("schema", "sources", "unmeasured")}
+    rows |= {f"int8.{k}": v for k, v in int8.items() if k not in ("sources", "unmeasured")}
+    return [[k, _text(v), "not measured on the device" if k in unmeasured else ""] for k, v in rows.items()]
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, (tuple, list)) else str(value)

@@ -1,0 +1,56 @@
+"""edgecv devices as a user runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgecv.cli.main import main
+
+
+def test_every_profile_is_listed_with_the_state_of_the_emulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["devices", "list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"x86-vnni", "x86-avx2", "rpi5", "cuda-generic"} <= {d["name"] for d in found["devices"]}
+    assert found["emulated"]["ready"] is False
+    assert main(["devices", "list"]) == 0
+    out = capsys.readouterr().out
+    assert "x86-avx2" in out
+    assert "next:     edgecv devices setup qemu-x86" in out
+
+
+def test_a_profile_is_shown_with_sources_and_what_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "show", "cuda-generic"]) == 0
+    out = capsys.readouterr().out
+    for text in ("int8.activations", "int8.weights_range", "not measured on the device", "source: "):
+        assert text in out
+    assert main(["devices", "show", "rpi5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["int8"]["weights_range"] == "full"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["show", "rpi4"], 2, "Did you mean 'rpi5'"),
+        (["setup", "rpi5"], 2, "only 'qemu-x86' does"),
+        (["setup", "qemu-x86"], 3, "'apt-get' is not on this machine"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    arguments: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["devices", *arguments]) == code
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
