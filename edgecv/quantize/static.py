@@ -26,6 +26,7 @@ from edgecv.quantize.calibrate import Observations, check_method, observe, range
 from edgecv.quantize.checks import check_float_model, check_weights_finite, name_nodes, resolve_excluded
 from edgecv.quantize.coverage import measure_coverage
 from edgecv.quantize.draft import Draft, write_quantizers
+from edgecv.quantize.heads import HEAD_REASON, detection_head
 from edgecv.quantize.input_range import input_ranges
 from edgecv.quantize.pair_sums import adds_in_pairs, limit_channels
 from edgecv.quantize.placement import Placement, place_quantizers, weight_axis
@@ -91,6 +92,7 @@ def quantize_static(
     bias_correction: bool = True,
     rewrites: Collection[str] | None = None,
     portable: bool = True,
+    int8_heads: bool = False,
     n_images: int = 0,
     progress: Progress = no_progress,
 ) -> QuantizedModel:
@@ -107,6 +109,7 @@ def quantize_static(
         rewrites: Which rewrites for speed to apply (:mod:`edgecv.quantize.rewrites`); None for all.
         portable: Keep weights to codes with which x86 without VNNI computes the same bits as any other CPU
             (:mod:`edgecv.quantize.pair_sums`).
+        int8_heads: Quantize the head of a detector too (:func:`edgecv.quantize.heads.detection_head`).
         n_images: Images in one pass, for the progress report; 0 when not known.
         progress: See :mod:`edgecv.progress`.
 
@@ -123,7 +126,9 @@ def quantize_static(
             refused by ONNX Runtime; a name in ``exclude`` is unknown; there are no images or they do not fit.
     """
     check_method(ranges)
-    basis = prepare_basis(model, manifest, batches, exclude=exclude, rewrites=rewrites, portable=portable)
+    basis = prepare_basis(
+        model, manifest, batches, exclude=exclude, rewrites=rewrites, portable=portable, int8_heads=int8_heads
+    )
     seen = observe_network(basis.model, basis.placement, batches, n_images=n_images, progress=progress)
     spans = {**basis.pixels, **ranges_of(seen, ranges)}
     draft = draft_network(
@@ -147,6 +152,7 @@ def prepare_basis(
     exclude: Collection[str] = (),
     rewrites: Collection[str] | None = None,
     portable: bool = True,
+    int8_heads: bool = False,
 ) -> Basis:
     """Prepare a float model and choose what runs in int8; arguments and errors as :func:`quantize_static`."""
     prepared, lines = prepare_float_model(model)
@@ -154,7 +160,10 @@ def prepare_basis(
     sample, wanted = images_to_check(batches), check_rewrites(rewrites)
     ordered = wanted if portable else tuple(n for n in wanted if n != ORDER_CHANNELS)
     prepared, rewritten = rewrite_float(prepared, sample, ordered, exclude)
-    placement = place_quantizers(prepared, exclude)
+    heads = () if int8_heads else detection_head(prepared)
+    placement = place_quantizers(prepared, {*exclude, *heads})
+    reasons_kept = {n: HEAD_REASON if n in heads and n not in exclude else r for n, r in placement.kept_float.items()}
+    placement = replace(placement, kept_float=reasons_kept)
     if not placement.layers:
         reasons = "; ".join(f"'{n}': {r}" for n, r in list(placement.kept_float.items())[:3])
         raise UsageError(f"the model has no layer to quantize ({reasons or 'no Conv, Gemm or MatMul with weights'}).")
