@@ -14,7 +14,7 @@ import onnx_ir as ir
 from edgecv.errors import UsageError
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.draft import Draft, output_error, run_outputs, write_quantizers
-from edgecv.quantize.moves import promising_moves
+from edgecv.quantize.moves import Sizes, promising_moves, tensor_sizes
 from edgecv.quantize.placement import Placement
 from edgecv.quantize.restrict import keep_float
 from edgecv.quantize.sensitivity import SENSITIVITY_IMAGES, Sensitivity, measure_sensitivity
@@ -139,7 +139,16 @@ def mix(
     reference = run_outputs(own, images)
     error = before = output_error(reference, run_outputs(write_quantizers(draft)[0], images))
     search = _Search(
-        own, draft.placement, images, reference, parts, cost_of, budget_ms, SMALLEST_GAIN * before, count is not None
+        own=own,
+        whole=draft.placement,
+        images=images,
+        reference=reference,
+        parts=parts,
+        sizes=tensor_sizes(own),
+        cost_of=cost_of,
+        budget_ms=budget_ms,
+        smallest_gain=SMALLEST_GAIN * before,
+        single=count is not None,
     )
     limit = len(draft.placement.layers) if count is None else min(count, len(draft.placement.layers))
     current, moves, spent = draft, list[Move](), 0.0
@@ -171,6 +180,7 @@ class _Search:
     images: np.ndarray
     reference: Sequence[np.ndarray]
     parts: Sensitivity
+    sizes: Sizes
     cost_of: CostOf | None
     budget_ms: float
     smallest_gain: float
@@ -179,7 +189,8 @@ class _Search:
     def best_move(self, current: Draft, error: float, spent: float) -> _Trial | None:
         """Measure the most promising moves and return the one with the most gain for its cost; None when none pays."""
         trials: list[_Trial] = []
-        promising = promising_moves(current, self.whole, self.parts, self.smallest_gain / 2, single=self.single)
+        least = self.smallest_gain / 2
+        promising = promising_moves(current, self.whole, self.parts, self.sizes, least, single=self.single)
         for nodes in promising[:_MOST_TIMED]:
             candidate = keep_float(current, self.own, nodes, REASON)
             cost = 0.0 if self.cost_of is None else self.cost_of(candidate)

@@ -1,8 +1,9 @@
 """Which groups of nodes are worth trying in float: predicted gain against the work they would make there."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from edgecv.graph.values import constant_array
 from edgecv.quantize.draft import Draft
@@ -15,8 +16,21 @@ _PRODUCTS_PER_ELEMENT = 64
 mobile networks show on x86 with VNNI. It orders what is measured first and decides nothing."""
 
 
+Sizes = Mapping[str, int]
+"""Tensor to the number of its elements for one image."""
+
+
+def tensor_sizes(model: ir.Model) -> Sizes:
+    """Return the size of every computed tensor; a dimension that cannot be inferred counts once."""
+    shaped = model.clone()
+    common.ShapeInferencePass()(shaped)
+    return {str(value.name): _elements(value) for node in shaped.graph for value in node.outputs} | {
+        str(value.name): _elements(value) for value in shaped.graph.inputs
+    }
+
+
 def promising_moves(
-    draft: Draft, whole: Placement, parts: Sensitivity, smallest_gain: float, *, single: bool
+    draft: Draft, whole: Placement, parts: Sensitivity, sizes: Sizes, smallest_gain: float, *, single: bool
 ) -> list[frozenset[str]]:
     """Return groups of int8 nodes to keep float, the most predicted gain for its work first.
 
@@ -24,18 +38,19 @@ def promising_moves(
         draft: What some layers may be missing from already.
         whole: The placement with every layer in int8.
         parts: Errors of single parts, which are added up.
+        sizes: Of the network's tensors.
         smallest_gain: Groups with less predicted gain than this are left out, unless ``single``.
         single: Only layers by themselves; otherwise also all that write or read one tensor, together.
     """
     moves = {frozenset([layer]) for layer in draft.placement.layers}
     if not single:
         moves |= set(around_tensors(draft))
-    before, work_before = parts.predict(draft.placement), float_work(draft.model, whole, draft.placement)
+    before, work_before = parts.predict(draft.placement), float_work(draft.model, whole, draft.placement, sizes)
     gains, worth = {}, {}
     for nodes in moves:
         placed = without(draft, nodes)
         gains[nodes] = before - parts.predict(placed)
-        work = float_work(draft.model, whole, placed) - work_before
+        work = float_work(draft.model, whole, placed, sizes) - work_before
         worth[nodes] = gains[nodes] / max(work, 1)
     order = sorted(moves, key=lambda nodes: (-worth[nodes], sorted(nodes)))
     return [nodes for nodes in order if single or gains[nodes] >= smallest_gain]
@@ -53,21 +68,21 @@ def around_tensors(draft: Draft) -> list[frozenset[str]]:
     return [frozenset(nodes) for tensor, nodes in touched.items() if tensor in draft.ranges]
 
 
-def float_work(model: ir.Model, whole: Placement, placed: Placement) -> float:
+def float_work(model: ir.Model, whole: Placement, placed: Placement, sizes: Sizes) -> float:
     """Return the work that what is in ``whole`` but not in ``placed`` makes in float, in elements converted."""
     ours = {*whole.layers, *whole.others} - {*placed.layers, *placed.others}
     quantized = set(placed.tensors)
     total = 0.0
-    converted: set[ir.Value] = set()
+    converted: set[str] = set()
     for node in model.graph:
         if node.name not in ours:
             continue
-        converted.update(v for v in _tensors(node) if v.name in quantized)
+        converted.update(str(v.name) for v in _tensors(node) if v.name in quantized)
         weight = constant_array(node.inputs[1]) if node.name in whole.layers else None
         if weight is not None:
-            positions = _elements(node.outputs[0]) / weight.shape[weight_axis(node)]
+            positions = sizes[str(node.outputs[0].name)] / weight.shape[weight_axis(node)]
             total += positions * weight.size / _PRODUCTS_PER_ELEMENT
-    return total + sum(_elements(v) for v in converted)
+    return total + sum(sizes[name] for name in converted)
 
 
 def _tensors(node: ir.Node) -> Collection[ir.Value]:
@@ -76,7 +91,6 @@ def _tensors(node: ir.Node) -> Collection[ir.Value]:
 
 
 def _elements(value: ir.Value) -> int:
-    """Return the elements of one image; dimensions that are not known count once."""
     count = 1
     for dimension in list(value.shape or ())[1:]:
         count *= dimension if isinstance(dimension, int) else 1
