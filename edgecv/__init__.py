@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from edgecv.evaluate.accuracy import evaluate_models
     from edgecv.evaluate.parity import verify_models
     from edgecv.pipeline.export import ExportRequest, export_model
-    from edgecv.pipeline.quantize import QuantizeRequest, quantize_model
+    from edgecv.pipeline.quantize import quantize_model
+    from edgecv.pipeline.quantize_request import QuantizeRequest
     from edgecv.runtime.model import Model
 
 __version__ = "0.1.0"
@@ -44,7 +45,7 @@ __all__ = [
 _PLACES = {
     "ExportRequest": "edgecv.pipeline.export",
     "Model": "edgecv.runtime.model",
-    "QuantizeRequest": "edgecv.pipeline.quantize",
+    "QuantizeRequest": "edgecv.pipeline.quantize_request",
     "compare_latency": "edgecv.benchmark.latency",
     "evaluate_models": "edgecv.evaluate.accuracy",
     "export_model": "edgecv.pipeline.export",

@@ -10,7 +10,8 @@ from edgecv.data.dataset import Dataset
 from edgecv.errors import UsageError
 from edgecv.manifest import Manifest
 from edgecv.pipeline.export import ExportRequest, export_model
-from edgecv.pipeline.quantize import QuantizeRequest, quantize_model
+from edgecv.pipeline.quantize import quantize_model
+from edgecv.pipeline.quantize_request import QuantizeRequest
 from edgecv.progress import Progress, no_progress
 
 RECIPE = "lite0-int8"

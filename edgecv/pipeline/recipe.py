@@ -6,7 +6,8 @@ from typing import Any
 from edgecv.config.recipe import Recipe
 from edgecv.errors import UsageError
 from edgecv.pipeline.export import ExportRequest, export_model
-from edgecv.pipeline.quantize import QuantizeRequest, quantize_model
+from edgecv.pipeline.quantize import quantize_model
+from edgecv.pipeline.quantize_request import QuantizeRequest
 from edgecv.progress import Progress, no_progress
 
 

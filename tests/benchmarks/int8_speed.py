@@ -27,7 +27,7 @@ from edgecv.benchmark.statistics import Interval, paired_ratio
 from edgecv.data.calibration import draw_calibration
 from edgecv.data.folder import open_dataset
 from edgecv.graph.model_file import load_model, require_manifest, save_model
-from edgecv.pipeline.quantize import input_batches
+from edgecv.pipeline.quantize_request import input_batches
 from edgecv.quantize.rewrites import check_rewrites
 from edgecv.quantize.sessions import open_graph
 from edgecv.quantize.static import quantize_static

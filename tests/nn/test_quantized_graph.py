@@ -165,7 +165,7 @@ def test_the_codes_of_a_real_network_equal_the_written_files(tmp_path: Path, ima
     from edgecv.cli.main import main
     from edgecv.data.folder import open_dataset
     from edgecv.graph.model_file import load_model, require_manifest
-    from edgecv.pipeline.quantize import input_batches
+    from edgecv.pipeline.quantize_request import input_batches
 
     path = tmp_path / "lite0.onnx"
     assert main(["export", "tf_efficientnet_lite0", "-o", str(path), "-q"]) == 0
