@@ -37,6 +37,12 @@ class Int8Scheme:
         return self.weights_range == "pairs"
 
 
+PORTABLE = Int8Scheme()
+"""Where no device is named."""
+
+FULL_RANGE = Int8Scheme(weights_range="full")
+"""CPUs that add int8 products in 32 bits: VNNI, AMX, every ARM."""
+
 INT8_CHOICES = {"activations": ("uint8", "int8"), "weights_range": ("full", "pairs"), "bias": ("int32", "float32")}
 """What the fields of :class:`Int8Scheme` may say."""
 

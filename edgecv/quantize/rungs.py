@@ -9,6 +9,7 @@ from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.empirical_bias import correct_biases_on_codes
 from edgecv.quantize.equalize import equalize
 from edgecv.quantize.ladder import Ground, Position, Rung, pick
+from edgecv.quantize.order_channels import order_channels
 from edgecv.quantize.range_search import SEARCH_IMAGES, search_ranges
 from edgecv.quantize.rounding import learn_rounding
 from edgecv.quantize.static import draft_network, observe_network
@@ -39,6 +40,8 @@ def equalized(ground: Ground, before: Position | None, progress: Progress) -> Po
     if not changed.groups:
         return None
     placement = before.draft.placement
+    if ground.basis.portable:
+        order_channels(changed.model)  # which weights are large has changed
     seen = observe_network(changed.model, placement, ground.batches, n_images=ground.n_images, progress=progress)
     moved = replace(before, own=changed.model, seen=seen)
     if before.searched:
@@ -65,6 +68,7 @@ def learned_rounding(ground: Ground, before: Position | None, progress: Progress
         ground.batches,
         n_images=ground.n_images,
         seed=ground.seed,
+        portable=ground.basis.portable,
         progress=progress,
     )
     made = _drafted(ground, before, draft.ranges, progress, weights)
@@ -96,6 +100,6 @@ def _drafted(
 ) -> Position:
     basis = ground.basis
     draft = draft_network(
-        at.own, basis.placement, ranges, at.seen, weights=weights, portable=basis.portable, progress=progress
+        at.own, basis.placement, ranges, at.seen, weights=weights, scheme=basis.scheme, progress=progress
     )
     return replace(at, draft=draft)

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from edgecv.config.device import PORTABLE, Int8Scheme
 from edgecv.errors import UsageError
 from edgecv.graph.opset import MIN_QUANTIZE_OPSET, set_lowest_ir_version, upgrade_opset
 from edgecv.graph.passes import prepare_for_inference
-from edgecv.graph.values import constant_array, int_attribute
 from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches
-from edgecv.quantize.affine import LEVELS, Affine, Range, affine_of
+from edgecv.quantize.affine import LEVELS, Range, affine_of
 from edgecv.quantize.bias_correction import correct_biases, layer_inputs
 from edgecv.quantize.calibrate import Observations, check_method, observe, ranges_of
 from edgecv.quantize.checks import check_float_model, check_weights_finite, name_nodes, resolve_excluded
@@ -28,8 +28,8 @@ from edgecv.quantize.coverage import measure_coverage
 from edgecv.quantize.draft import Draft, write_quantizers
 from edgecv.quantize.heads import HEAD_REASON, detection_head
 from edgecv.quantize.input_range import input_ranges
-from edgecv.quantize.pair_sums import adds_in_pairs, limit_channels
-from edgecv.quantize.placement import Placement, place_quantizers, weight_axis
+from edgecv.quantize.layer_weights import limit_draft, quantize_weights
+from edgecv.quantize.placement import Placement, place_quantizers
 from edgecv.quantize.rewrites import (
     ORDER_CHANNELS,
     Rewrite,
@@ -39,7 +39,8 @@ from edgecv.quantize.rewrites import (
     rewrite_float,
 )
 from edgecv.quantize.saturation import audit_saturation, describe_audit
-from edgecv.quantize.weights import QuantizedWeight, quantize_weight
+from edgecv.quantize.scheme import symmetric_ranges, write_scheme
+from edgecv.quantize.weights import QuantizedWeight
 from edgecv.runtime.host import package_versions
 
 
@@ -69,7 +70,7 @@ class Basis:
         sample: A few images, to check rewrites on.
         rewrites: Names of the rewrites wanted.
         rewritten: What came of those of the float model.
-        portable: No sum of two products may leave 16 bits (:mod:`edgecv.quantize.pair_sums`).
+        scheme: How the file is written.
     """
 
     model: ir.Model
@@ -79,7 +80,12 @@ class Basis:
     sample: np.ndarray
     rewrites: Collection[str]
     rewritten: Sequence[Rewrite]
-    portable: bool = True
+    scheme: Int8Scheme = PORTABLE
+
+    @property
+    def portable(self) -> bool:
+        """No sum of two products may leave 16 bits (:mod:`edgecv.quantize.pair_sums`)."""
+        return self.scheme.portable
 
 
 def quantize_static(
@@ -91,7 +97,7 @@ def quantize_static(
     exclude: Collection[str] = (),
     bias_correction: bool = True,
     rewrites: Collection[str] | None = None,
-    portable: bool = True,
+    scheme: Int8Scheme = PORTABLE,
     int8_heads: bool = False,
     n_images: int = 0,
     progress: Progress = no_progress,
@@ -107,8 +113,8 @@ def quantize_static(
         exclude: Nodes or layers (by their weight, ``conv_stem``) to keep in float.
         bias_correction: Shift biases by the mean error of the rounded weights.
         rewrites: Which rewrites for speed to apply (:mod:`edgecv.quantize.rewrites`); None for all.
-        portable: Keep weights to codes with which x86 without VNNI computes the same bits as any other CPU
-            (:mod:`edgecv.quantize.pair_sums`).
+        scheme: Types and limits of codes, and operators to leave in float (``DeviceProfile.int8``); the default is what
+            runs with the same bits on every CPU.
         int8_heads: Quantize the head of a detector too (:func:`edgecv.quantize.heads.detection_head`).
         n_images: Images in one pass, for the progress report; 0 when not known.
         progress: See :mod:`edgecv.progress`.
@@ -127,7 +133,7 @@ def quantize_static(
     """
     check_method(ranges)
     basis = prepare_basis(
-        model, manifest, batches, exclude=exclude, rewrites=rewrites, portable=portable, int8_heads=int8_heads
+        model, manifest, batches, exclude=exclude, rewrites=rewrites, scheme=scheme, int8_heads=int8_heads
     )
     seen = observe_network(basis.model, basis.placement, batches, n_images=n_images, progress=progress)
     spans = {**basis.pixels, **ranges_of(seen, ranges)}
@@ -137,7 +143,7 @@ def quantize_static(
         spans,
         seen,
         bias_correction=bias_correction,
-        portable=portable,
+        scheme=scheme,
         progress=progress,
     )
     settings = {"ranges": ranges, "exclude": list(exclude), "bias_correction": bias_correction, "images": seen.images}
@@ -151,24 +157,25 @@ def prepare_basis(
     *,
     exclude: Collection[str] = (),
     rewrites: Collection[str] | None = None,
-    portable: bool = True,
+    scheme: Int8Scheme = PORTABLE,
     int8_heads: bool = False,
 ) -> Basis:
     """Prepare a float model and choose what runs in int8; arguments and errors as :func:`quantize_static`."""
     prepared, lines = prepare_float_model(model)
     exclude = resolve_excluded(prepared, exclude)
     sample, wanted = images_to_check(batches), check_rewrites(rewrites)
-    ordered = wanted if portable else tuple(n for n in wanted if n != ORDER_CHANNELS)
+    ordered = wanted if scheme.portable else tuple(n for n in wanted if n != ORDER_CHANNELS)
     prepared, rewritten = rewrite_float(prepared, sample, ordered, exclude)
     heads = () if int8_heads else detection_head(prepared)
-    placement = place_quantizers(prepared, {*exclude, *heads})
+    floats = {str(node.name) for node in prepared.graph if node.op_type in scheme.float_operators}
+    placement = place_quantizers(prepared, {*exclude, *heads, *floats})
     reasons_kept = {n: HEAD_REASON if n in heads and n not in exclude else r for n, r in placement.kept_float.items()}
     placement = replace(placement, kept_float=reasons_kept)
     if not placement.layers:
         reasons = "; ".join(f"'{n}': {r}" for n, r in list(placement.kept_float.items())[:3])
         raise UsageError(f"the model has no layer to quantize ({reasons or 'no Conv, Gemm or MatMul with weights'}).")
     pixels = input_ranges(prepared, placement.from_input, manifest.input)
-    return Basis(prepared, placement, pixels, lines, sample, wanted, rewritten, portable)
+    return Basis(prepared, placement, pixels, lines, sample, wanted, rewritten, scheme)
 
 
 def observe_network(
@@ -187,7 +194,7 @@ def draft_network(
     *,
     weights: Mapping[str, QuantizedWeight] | None = None,
     bias_correction: bool = True,
-    portable: bool = True,
+    scheme: Int8Scheme = PORTABLE,
     levels: int = LEVELS,
     progress: Progress = no_progress,
 ) -> Draft:
@@ -200,14 +207,16 @@ def draft_network(
         seen: From :func:`observe_network` of the same network.
         weights: Codes of every layer.
         bias_correction: Shift biases by the mean error of the rounded weights.
-        portable: See :func:`quantize_static`.
+        scheme: See :func:`quantize_static`.
         levels: Highest code of an activation.
         progress: See :mod:`edgecv.progress`.
     """
+    if scheme.activations == "int8":
+        ranges = symmetric_ranges(ranges)
     affines = {name: affine_of(span, levels) for name, span in ranges.items()}
     chosen = weights
     if chosen is None:
-        chosen = quantize_weights(model, placement, affines, portable=portable, progress=progress)
+        chosen = quantize_weights(model, placement, affines, portable=scheme.portable, progress=progress)
     if bias_correction:
         model = model.clone()
         correct_biases(model, placement, chosen, seen.means)
@@ -233,49 +242,13 @@ def prepare_float_model(model: ir.Model) -> tuple[ir.Model, list[str]]:
     return copy, lines
 
 
-def quantize_weights(
-    model: ir.Model,
-    placement: Placement,
-    affines: Mapping[str, Affine],
-    *,
-    portable: bool = True,
-    progress: Progress = no_progress,
-) -> dict[str, QuantizedWeight]:
-    """Return the int8 weights of every layer of ``placement`` by node name; see :func:`quantize_static`."""
-    nodes = {node.name: node for node in model.graph}
-    weights = {}
-    for done, name in enumerate(placement.layers, 1):
-        node = nodes[name]
-        weight = constant_array(node.inputs[1])
-        bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
-        read = str(node.inputs[0].name)  # type: ignore[union-attr]
-        scale = affines[placement.shared.get(read, read)].scale
-        assert weight is not None  # by placement
-        weights[name] = quantize_weight(weight, weight_axis(node), bias=bias, input_scale=float(scale))
-        if portable and adds_in_pairs(weight.shape, int_attribute(node, "group", 1)):
-            weights[name] = limit_channels(weight, weights[name])
-        progress("weights", done, len(placement.layers))
-    return weights
-
-
-def limit_draft(draft: Draft) -> Draft:
-    """Return the draft with every pair of weight codes inside its limit: what learned rounding took a step too far."""
-    nodes = {node.name: node for node in draft.model.graph}
-    weights = dict(draft.weights)
-    for name, stored in draft.weights.items():
-        weight = constant_array(nodes[name].inputs[1])
-        assert weight is not None  # by placement
-        if adds_in_pairs(weight.shape, int_attribute(nodes[name], "group", 1)):
-            weights[name] = limit_channels(weight, stored, rescale=False)
-    return replace(draft, weights=weights)
-
-
 def finish(draft: Draft, basis: Basis, settings: Mapping[str, Any]) -> QuantizedModel:
     """Write the quantizers, shorten the codes' path, load the model in ONNX Runtime and sum up."""
     if basis.portable:
         draft = limit_draft(draft)
     model, shielded = write_quantizers(draft)
     model, shortened = rewrite_codes(model, basis.sample, basis.rewrites)
+    write_scheme(model, basis.scheme)
     set_lowest_ir_version(model)
     coverage = measure_coverage(model)
     audit = audit_saturation(model)
@@ -285,7 +258,8 @@ def finish(draft: Draft, basis: Basis, settings: Mapping[str, Any]) -> Quantized
             "settings": {
                 "format": "qdq",
                 "weights": "int8 per channel",
-                "activations": "uint8",
+                "activations": basis.scheme.activations,
+                "bias": basis.scheme.bias,
                 "portable": basis.portable,
                 **settings,
             },

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 import onnx_ir as ir
 
+from edgecv.config.device import FULL_RANGE
 from edgecv.graph.opset import upgrade_opset
 from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
@@ -33,11 +34,11 @@ def quantize_wide(
     """
     check_float_model(model)
     newer = upgrade_opset(model, MIN_WIDE_OPSET)
-    basis = prepare_basis(newer, manifest, batches, exclude=exclude, rewrites=(), portable=False)
+    basis = prepare_basis(newer, manifest, batches, exclude=exclude, rewrites=(), scheme=FULL_RANGE)
     seen = observe_network(basis.model, basis.placement, batches, n_images=n_images, progress=progress)
     spans = {**basis.pixels, **ranges_of(seen, "minmax")}
     draft = draft_network(
-        basis.model, basis.placement, spans, seen, portable=False, levels=WIDE_LEVELS, progress=progress
+        basis.model, basis.placement, spans, seen, scheme=FULL_RANGE, levels=WIDE_LEVELS, progress=progress
     )
     settings = {"ranges": "minmax", "exclude": list(exclude), "activations": "uint16", "images": seen.images}
     quantized = finish(draft, basis, settings)

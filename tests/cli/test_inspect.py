@@ -9,13 +9,16 @@ import pytest
 from conftest import tiny_manifest
 
 from edgecv.cli.main import main
+from edgecv.config.device import FULL_RANGE, PORTABLE
 from edgecv.quantize.static import quantize_static
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
 
 
 def quantized(tiny_model: Path, *, portable: bool) -> Path:
-    found = quantize_static(ir.load(tiny_model), tiny_manifest(), lambda: iter([PIXELS]), portable=portable)
+    found = quantize_static(
+        ir.load(tiny_model), tiny_manifest(), lambda: iter([PIXELS]), scheme=PORTABLE if portable else FULL_RANGE
+    )
     path = tiny_model.with_name(f"tiny-{portable}.onnx")
     ir.save(found.model, path)
     return path

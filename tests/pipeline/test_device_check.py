@@ -10,6 +10,7 @@ from conftest import needs_emulator, tiny_manifest
 from PIL import Image
 
 from edgecv.cli.main import main
+from edgecv.config.device import FULL_RANGE, PORTABLE
 from edgecv.graph.model_file import load_model, save_model
 from edgecv.graph.values import constant_array
 from edgecv.pipeline import device_check
@@ -37,7 +38,9 @@ def loud(path: Path) -> Path:
 
 
 def quantized(path: Path, *, portable: bool) -> Path:
-    found = quantize_static(load_model(path), tiny_manifest(), lambda: iter([PIXELS]), portable=portable)
+    found = quantize_static(
+        load_model(path), tiny_manifest(), lambda: iter([PIXELS]), scheme=PORTABLE if portable else FULL_RANGE
+    )
     output = path.with_name(f"portable-{portable}.onnx")
     save_model(found.model, output, tiny_manifest())
     return output
@@ -55,7 +58,7 @@ def test_a_portable_file_is_bit_equal_without_vnni_and_another_is_not(
         Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
     equal = {}
     for portable in (True, False):
-        candidate = quantized(tiny_model, portable=portable)
+        candidate = quantized(tiny_model, scheme=PORTABLE if portable else FULL_RANGE)
         arguments = ["--data", str(tmp_path / "images"), "--device", "qemu-x86:Haswell", "-n", "6", "--json"]
         main(["verify", str(tiny_model), str(candidate), *arguments])
         found = json.loads(capsys.readouterr().out)["device"]

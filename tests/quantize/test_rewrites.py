@@ -6,6 +6,7 @@ import pytest
 from conftest import build_tiny_model, tiny_manifest
 from small_graphs import images, residual_model, run
 
+from edgecv.config.device import FULL_RANGE
 from edgecv.errors import UsageError
 from edgecv.graph.values import add_initializer, constant_array
 from edgecv.quantize import rewrites
@@ -58,7 +59,7 @@ def test_quantize_reports_what_each_rewrite_did(tmp_path: Path) -> None:
     rows = {r["name"]: r for r in found.summary["rewrites"]}
     assert set(rows) == {"normalize_in_first_conv", "order_channels", "use_pixels_as_codes"}
     assert all(r["kept"] and r["places"] == 1 for r in rows.values())
-    free = quantize_static(model, tiny_manifest(), lambda: iter([PIXELS]), portable=False)
+    free = quantize_static(model, tiny_manifest(), lambda: iter([PIXELS]), scheme=FULL_RANGE)
     assert {r["name"] for r in free.summary["rewrites"]} == {"normalize_in_first_conv", "use_pixels_as_codes"}
     assert rows["use_pixels_as_codes"]["relative_diff"] == 0
     assert found.summary["coverage"]["quantize"] == 0

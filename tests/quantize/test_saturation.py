@@ -5,6 +5,7 @@ import onnx_ir as ir
 import pytest
 from small_graphs import MANIFEST, images, residual_model, small_model
 
+from edgecv.config.device import FULL_RANGE
 from edgecv.quantize.dynamic import quantize_dynamic
 from edgecv.quantize.saturation import audit_saturation, describe_audit
 from edgecv.quantize.static import quantize_static
@@ -85,7 +86,7 @@ def test_a_float_model_has_nothing_to_saturate():
 def test_a_quantized_model_is_at_risk_unless_it_is_portable():
     rng = np.random.default_rng(0)
     model = residual_model(w3=rng.uniform(0.8, 1, (8, 8, 1, 1)).astype(np.float32))
-    at_risk = quantize_static(model, MANIFEST, lambda: iter([DATA]), portable=False).summary
+    at_risk = quantize_static(model, MANIFEST, lambda: iter([DATA]), scheme=FULL_RANGE).summary
     assert at_risk["saturation"]["layers_at_risk"] >= 1
     assert at_risk["saturation"]["worst_sum"] > 32767
     assert "layers can clip" in at_risk["notes"][0]

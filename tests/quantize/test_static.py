@@ -8,6 +8,7 @@ import pytest
 from conftest import build_tiny_model, tiny_manifest, write_color_folder
 from small_graphs import MANIFEST, images, residual_model, run, small_model, sqnr_db
 
+from edgecv.config.device import FULL_RANGE
 from edgecv.errors import UsageError
 from edgecv.quantize.histogram import METHODS
 from edgecv.quantize.sessions import open_graph
@@ -135,7 +136,7 @@ def test_efficientnet_lite0_keeps_its_decisions(tmp_path: Path, imagenet_calib: 
     def inputs(folder: Path) -> Iterator[np.ndarray]:
         return (batch.images for batch in iter_batches(open_dataset(folder), manifest.input, 4))
 
-    found = quantize_static(model, manifest, lambda: inputs(imagenet_calib), portable=False)
+    found = quantize_static(model, manifest, lambda: inputs(imagenet_calib), scheme=FULL_RANGE)
     coverage = found.summary["coverage"]
     assert (coverage["conv_int8"], coverage["conv_float"], coverage["quantize"]) == (49, 0, 0)
     sessions = [open_graph(m) for m in (model, found.model)]

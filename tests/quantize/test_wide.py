@@ -2,6 +2,7 @@ import numpy as np
 import onnx_ir as ir
 from small_graphs import MANIFEST, images, residual_model, run, sqnr_db
 
+from edgecv.config.device import FULL_RANGE
 from edgecv.quantize.static import quantize_static
 from edgecv.quantize.wide import quantize_wide
 
@@ -13,7 +14,7 @@ def test_sixteen_bits_lose_what_the_weights_lose_and_no_more() -> None:
     model = residual_model(w3=np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1))
     reference = run(model, OTHERS)
     wide = quantize_wide(model, MANIFEST, lambda: iter([DATA])).model
-    narrow = quantize_static(model, MANIFEST, lambda: iter([DATA]), portable=False).model
+    narrow = quantize_static(model, MANIFEST, lambda: iter([DATA]), scheme=FULL_RANGE).model
     assert sqnr_db(reference, run(wide, OTHERS)) > sqnr_db(reference, run(narrow, OTHERS)) + 2
 
 
