@@ -46,7 +46,7 @@ def learn_rounding(
     caller's work) the mean of its inputs is left out of account.
 
     Memory: the covariances of some layers at a time, at most :data:`BUDGET_BYTES`, and about twice those of the largest
-    layer. A layer whose own covariance is over that (more than 5,792 inputs) is rounded to the nearest codes.
+    layer. A layer whose own covariance is over that (more than 4,096 inputs) is rounded to the nearest codes.
 
     Args:
         model: The float model, before quantizers are inserted; not changed.
@@ -79,7 +79,7 @@ def _round_layer(node: ir.Node, moments: Moments, floor: np.ndarray, limit: int)
     rows = weight_rows(node)
     weight, axis = constant_array(node.inputs[1]), weight_axis(node)
     assert weight is not None  # by placement
-    covariance = moments.covariance(centred=bias_slot(node) is not None)
+    covariance = moments.shrunk_covariance(centred=bias_slot(node) is not None)
     bounds = floor.reshape(rows.shape[:2])
     codes, scale = round_rows(rows, covariance, bounds, limit)
     stored = from_kernel_rows(codes.reshape(-1, rows.shape[2]).astype(np.int8), weight.shape, axis)

@@ -53,7 +53,7 @@ class Moments:
         """Return the mean of x xᵀ, float64 (groups, fan_in, fan_in); about the mean of x when ``centred``."""
         mean = self.totals.sum(axis=0) / self.counts.sum()
         second = self.squares.sum(axis=0) / self.counts.sum()
-        return second - mean[:, :, None] * mean[:, None, :] if centred else second
+        return np.asarray(second - mean[:, :, None] * mean[:, None, :] if centred else second)
 
     def shrunk_covariance(self, *, centred: bool) -> np.ndarray:
         """Return the covariance drawn towards equal, independent inputs as far as the images leave it unsure.
@@ -63,7 +63,7 @@ class Moments:
         since positions of one image are not independent. One share serves all groups of a layer.
         """
         whole = self.covariance(centred=centred)
-        groups, fan_in, _ = whole.shape
+        fan_in = whole.shape[1]
         variance = np.einsum("gii->g", whole) / fan_in
         target = variance[:, None, None] * np.eye(fan_in)
         distance = float(np.square(whole - target).sum())

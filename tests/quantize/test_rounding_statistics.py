@@ -1,0 +1,158 @@
+import numpy as np
+import onnx_ir as ir
+import pytest
+from small_graphs import images, run, small_model
+
+from edgecv.quantize.rounding_statistics import (
+    Moments,
+    collect_moments,
+    sample_inputs,
+    split_by_memory,
+    weight_rows,
+)
+
+DATA = images(6)
+
+WINDOWS = {
+    "dense": ("Conv(x, w)", (4, 6, 1, 1)),
+    "padded": ("Conv<pads=[1,1,1,1]>(x, w)", (4, 6, 3, 3)),
+    "uneven pads, strides and kernel": ("Conv<pads=[0,1,2,3], strides=[2,3]>(x, w)", (4, 6, 3, 5)),
+    "dilated": ("Conv<pads=[2,2,2,2], dilations=[2,2]>(x, w)", (4, 6, 3, 3)),
+    "grouped": ("Conv<group=3, pads=[1,1,1,1]>(x, w)", (9, 2, 3, 3)),
+    "depthwise": ("Conv<group=6, strides=[2,2]>(x, w)", (6, 1, 3, 3)),
+    "depthwise with two outputs a channel": ("Conv<group=6>(x, w)", (12, 1, 3, 3)),
+    "same upper": ('Conv<auto_pad="SAME_UPPER", strides=[2,2]>(x, w)', (4, 6, 4, 3)),
+    "same lower": ('Conv<auto_pad="SAME_LOWER", strides=[3,1]>(x, w)', (4, 6, 2, 4)),
+    "valid": ('Conv<auto_pad="VALID">(x, w)', (4, 6, 2, 2)),
+}
+
+
+def layer_of(model: ir.Model) -> ir.Node:
+    return next(n for n in model.graph if len(n.inputs) > 1 and n.inputs[1].name == "w")  # type: ignore[union-attr]
+
+
+def inner(model: ir.Model, name: str) -> np.ndarray:
+    copy = model.clone()
+    copy.graph.outputs[:] = [next(o for n in copy.graph for o in n.outputs if o.name == name)]
+    return run(copy, DATA)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_samples_times_weights_are_what_the_convolution_computes(window: str) -> None:
+    text, shape = WINDOWS[window]
+    model = small_model(
+        f"x = Conv(image, v) c = {text} g = GlobalAveragePool(c) y = Flatten(g)", {"v": (6, 3, 1, 1), "w": shape}
+    )
+    node = layer_of(model)
+    source, result = inner(model, "x"), inner(model, "c")
+    rows = weight_rows(node)
+    for image, expected in zip(source, result, strict=True):
+        samples = sample_inputs(node, image, 10_000, np.random.default_rng(0))
+        assert samples.dtype == np.float32
+        products = (samples @ np.swapaxes(rows, 1, 2)).transpose(0, 2, 1)
+        np.testing.assert_allclose(products.reshape(expected.shape), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [("Gemm(f, w)", (432, 5)), ("Gemm<transB=1>(f, w)", (5, 432)), ("MatMul(f, w)", (432, 5))],
+)
+def test_samples_times_weights_are_what_a_product_computes(text: str, shape: tuple[int, ...]) -> None:
+    model = small_model(f"f = Flatten(image) y = {text}", {"w": shape})
+    node = layer_of(model)
+    samples = [sample_inputs(node, row, 50, np.random.default_rng(0))[0] for row in DATA.reshape(6, -1)]
+    np.testing.assert_allclose(np.concatenate(samples) @ weight_rows(node)[0].T, run(model, DATA), atol=1e-4)
+
+
+def test_tokens_of_a_transformer_are_samples() -> None:
+    model = small_model("t = Transpose<perm=[0,2,3,1]>(image) m = MatMul(t, w) y = Flatten(m)", {"w": (3, 7)})
+    found = collect_moments(model, [layer_of(model)], lambda: iter([DATA]), n_images=6)
+    moments = next(iter(found.values()))
+    assert list(moments.counts) == [3 * 144, 3 * 144]
+    rows = DATA.transpose(0, 2, 3, 1).reshape(-1, 3).astype(np.float64)
+    np.testing.assert_allclose(moments.covariance(centred=True)[0], np.cov(rows.T, bias=True), atol=1e-6)
+    np.testing.assert_allclose(moments.covariance(centred=False)[0], rows.T @ rows / len(rows), rtol=1e-5)
+
+
+def many_windows() -> tuple[ir.Model, list[ir.Node]]:
+    body = """
+        a = Conv<pads=[1,1,1,1]>(image, w1) b = Conv<pads=[1,1,1,1]>(image, w2) c = Conv(image, w3)
+        d = Conv<pads=[1,1,1,1], group=4>(a, w4) e = Add(d, b)
+        g = GlobalAveragePool(e) y = Flatten(g)
+    """
+    shapes: dict[str, object] = {"w1": (4, 3, 3, 3), "w2": (4, 3, 3, 3), "w3": (4, 3, 3, 3), "w4": (4, 1, 3, 3)}
+    model = small_model(body, shapes)
+    return model, [n for n in model.graph if n.op_type == "Conv"]
+
+
+def test_layers_with_the_same_window_share_their_moments() -> None:
+    model, nodes = many_windows()
+    found = collect_moments(model, nodes, lambda: iter([DATA]), n_images=6)
+    first, second, third, fourth = (found[str(n.name)] for n in nodes)
+    assert first is second
+    assert first is not third
+    assert first.squares.shape == (2, 1, 27, 27)
+    assert fourth.squares.shape == (2, 4, 9, 9)
+
+
+def test_the_sample_depends_on_the_seed_and_not_on_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgecv.quantize import rounding_statistics
+
+    monkeypatch.setattr(rounding_statistics, "SAMPLES", 60)
+    monkeypatch.setattr(rounding_statistics, "SAMPLES_PER_INPUT", 1)
+    model, nodes = many_windows()
+
+    def squares(*sizes: int, seed: int = 0) -> list[np.ndarray]:
+        found = collect_moments(model, nodes, lambda: iter(np.split(DATA, sizes)), n_images=6, seed=seed)
+        assert all(m.counts.sum() == 60 for m in found.values())
+        return [m.squares for m in found.values()]
+
+    once = squares()
+    assert all(np.array_equal(a, b) for a, b in zip(once, squares(1, 4), strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(once, squares(seed=1), strict=True))
+
+
+def test_layers_are_cut_to_fit_the_memory() -> None:
+    _, nodes = many_windows()  # three of 2 * 27 * 27 * 8 = 11,664 bytes and one of 2 * 4 * 9 * 9 * 8 = 5,184
+    parts = [[str(n.name) for n in part] for part in split_by_memory(nodes, 18_000)]
+    assert parts == [["Conv_0"], ["Conv_1"], ["Conv_2", "Conv_3"]]
+    assert [len(p) for p in split_by_memory(nodes, 1)] == [1, 1, 1, 1]
+    assert [len(p) for p in split_by_memory(nodes)] == [4]
+
+
+def correlated(images_seen: int, samples_of_image: int, seed: int = 0) -> tuple[Moments, np.ndarray]:
+    """Samples with a known covariance about a mean of 3; those of one image differ from one another by little."""
+    rng = np.random.default_rng(seed)
+    mixing = np.eye(12) + 0.2 * rng.standard_normal((12, 12))
+    moments = Moments(1, 12)
+    for image in range(images_seen):
+        common = rng.standard_normal((1, 1, 12))
+        own = rng.standard_normal((1, samples_of_image, 12)) * 0.1
+        moments.add(((common + own) @ mixing.T + 3).astype(np.float32), image)
+    return moments, mixing @ mixing.T * 1.01
+
+
+def test_the_covariance_is_centred() -> None:
+    moments, true = correlated(4000, 5)
+    np.testing.assert_allclose(moments.covariance(centred=True)[0], true, atol=0.2)
+    np.testing.assert_allclose(moments.covariance(centred=False)[0], true + 9, rtol=0.05)
+
+
+def test_few_images_are_believed_less_however_many_samples_they_give() -> None:
+    errors = []
+    for seed in range(5):
+        few, true = correlated(6, 2000, seed)
+        plain, shrunk = few.covariance(centred=True)[0], few.shrunk_covariance(centred=True)[0]
+        errors.append([np.square(c - true).sum() for c in (plain, shrunk)])
+        np.testing.assert_allclose(np.trace(shrunk), np.trace(plain))
+        assert np.linalg.eigvalsh(shrunk)[0] > 3 * np.linalg.eigvalsh(plain)[0]
+    before, after = np.mean(errors, axis=0)
+    assert after < 0.7 * before
+    many, _ = correlated(4000, 5)
+    np.testing.assert_allclose(many.shrunk_covariance(centred=True), many.covariance(centred=True), atol=0.1)
+
+
+def test_a_single_image_tells_the_variance_alone() -> None:
+    moments, _ = correlated(1, 100)
+    shrunk = moments.shrunk_covariance(centred=True)[0]
+    np.testing.assert_allclose(shrunk, np.eye(12) * shrunk[0, 0], atol=1e-12)
