@@ -1,6 +1,6 @@
 """``edgecv quantize``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +36,14 @@ def quantize(
             "--keep-float", metavar="auto|N|NAME", help="Layers to leave float: found, or named (repeatable)."
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Profile whose int8 to write (edgecv devices list); default: any CPU's."),
+    ] = None,
+    activations: Annotated[
+        int,
+        typer.Option("--activations", metavar="8|16", help="Bits of activations; 16 only where a provider has them."),
+    ] = 8,
     explain: Annotated[
         bool, typer.Option("--explain", help="Error, range and cost of every layer: table, HTML and PNG.")
     ] = False,
@@ -70,6 +78,8 @@ def quantize(
         images=images,
         ranges=ranges,
         method=method,
+        device=device,
+        activations=activations,
         explain=explain,
         keep_float=tuple(keep_float or ()),
         output=output,
@@ -96,15 +106,31 @@ def quantize(
 
 def _show(result: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
     trusted = result["verdict"] == "pass"
+    tables, notes = explanation_table(result["explanation"])
     emit(
         result,
         as_json=as_json,
         quiet=quiet,
-        notes=[f"model: {result['source']}", *quantize_notes(result)],
+        tables=tables,
+        notes=[f"model: {result['source']}", *quantize_notes(result), *notes],
         verdict=quantize_verdict(result),
         artifact=Path(result["artifact"]) if result["artifact"] else None,
         next_command="edgecv predict IMAGE" if trusted else "edgecv verify --data DIR --max-drop 1",
     )
+
+
+def explanation_table(
+    data: Mapping[str, Any] | None,
+) -> tuple[list[tuple[str, Sequence[str], list[list[str]]]], list[str]]:
+    """Return the table of the worst layers, and a line with what it means and where all of them are."""
+    if data is None:
+        return [], []
+    from edgecv.pipeline.explain import Explanation
+    from edgecv.pipeline.explain_page import summary, worst_table
+
+    explanation = Explanation.from_dict(data)
+    files = f"; all {len(explanation.rows)} layers: {' and '.join(data['files'])}" if data["files"] else ""
+    return [worst_table(explanation)], [f"explained: {summary(explanation)}{files}"]
 
 
 def quantize_notes(result: Mapping[str, Any]) -> list[str]:
@@ -147,7 +173,8 @@ def ladder_notes(summary: Mapping[str, Any]) -> list[str]:
         gate = f", gate: {step['verdict']}" if step["verdict"] else ""
         notes.append(f"{name} {step['sqnr_db']:.2f} dB{gain}{same}{gate}, {step['seconds']:.0f} s")
     if notes:
-        notes[-1] += f" (on {summary['settings']['held_out']} calibration images that measure only)"
+        held_out = summary["settings"]["held_out"]
+        notes[-1] += f" (on {held_out} images that measure only)" if held_out else " (on the images that calibrate)"
     if (mixed := summary.get("mixed")) and mixed["kept"]:
         layers = ", ".join(layer for move in mixed["kept"] for layer in move["layers"])
         slower = "" if mixed["slowdown"] is None else f"; {mixed['slowdown'][0] - 1:+.1%} time"

@@ -70,8 +70,7 @@ def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -
     if found.explanation is not None:
         from edgecv.pipeline.explain_page import write_explanation
 
-        written = write_explanation(found.explanation, output)
-        report["explanation"] = found.explanation.to_dict() | {"files": [str(path) for path in written]}
+        report["explanation"]["files"] = [str(path) for path in write_explanation(found.explanation, output)]
     if forgotten := workspace.set_current_model(output):
         report["notes"] = [forgotten]
     if request.bench:
@@ -102,7 +101,7 @@ def _report(
         "bytes_before": source.stat().st_size,
         "bytes_after": None,
         "quantization": dict(found.quantized.summary),
-        "explanation": None,
+        "explanation": None if found.explanation is None else found.explanation.to_dict() | {"files": []},
         "parity": parity,
         "latency": None,
         "host": host_facts(
@@ -123,7 +122,7 @@ def _run_mode(
 ) -> "Outcome":
     from edgecv.pipeline.quantize_int8 import Outcome, quantize_int8
 
-    if request.mode == "int8" and dataset is not None:
+    if request.mode == "int8" and request.activations == 8 and dataset is not None:
         return quantize_int8(request, model, manifest, dataset, judge_quantized, progress)
     quantized = _convert(request, model, manifest, dataset, progress)
     return Outcome(quantized, judge_quantized(quantized))
@@ -138,6 +137,11 @@ def _convert(
 
         return quantize_dynamic(model, exclude=request.keep_float, progress=progress)
     batches = None if dataset is None else input_batches(dataset, manifest)
+    if request.activations == 16 and dataset is not None and batches is not None:
+        from edgecv.quantize.wide import quantize_wide
+
+        exclude = request.keep_float
+        return quantize_wide(model, manifest, batches, exclude=exclude, n_images=len(dataset), progress=progress)
     if request.mode.startswith("weights"):
         from edgecv.quantize.weight_only import store_weights
 

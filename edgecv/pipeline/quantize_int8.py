@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from edgecv.config.device import PORTABLE, load_device
 from edgecv.data.dataset import Dataset
 from edgecv.manifest import Manifest
 from edgecv.pipeline.export import require_extra
@@ -15,6 +16,7 @@ from edgecv.pipeline.quantize_request import QuantizeRequest, input_batches
 from edgecv.progress import Progress
 from edgecv.quantize.calibrate import check_method
 from edgecv.quantize.ladder import NEAR_DB, RUNG_NAMES, Ground, Position, Rung, Step, check_rung, climb, divide, pick
+from edgecv.quantize.mixed import KeepFloat, parse_keep_float
 from edgecv.quantize.rungs import RUNGS
 from edgecv.quantize.sensitivity import SENSITIVITY_IMAGES
 from edgecv.quantize.static import QuantizedModel, finish, prepare_basis
@@ -56,10 +58,11 @@ def quantize_int8(
         EnvironmentRefusedError: ``finetune`` without PyTorch.
     """
     check_method(request.ranges)
-    named, count = _keep_float(request)
-    rungs, mixing = _rungs(request, count)
+    kept = parse_keep_float(request.keep_float)
+    rungs, mixing = _rungs(request, kept)
     batches = input_batches(dataset, manifest)
-    basis = prepare_basis(model, manifest, batches, exclude=named)
+    scheme = load_device(request.device).int8 if request.device else PORTABLE
+    basis = prepare_basis(model, manifest, batches, exclude=kept.names, scheme=scheme)
     fit, held, n_fit = divide(batches, len(dataset))
     ground = Ground(basis, fit, held, n_fit, request.ranges, request.seed)
     judged: list[tuple[Position, QuantizedModel, dict[str, Any] | None]] = []
@@ -79,7 +82,7 @@ def quantize_int8(
     else:
         quantized = finish(position.draft, basis, {})
         parity = judge(quantized)
-    quantized = _described(quantized, request, ground, steps, mixing.report)
+    quantized = _described(quantized, request, ground, len(dataset), steps, mixing.report)
     return Outcome(quantized, parity, _explain(request, ground, position, progress) if request.explain else None)
 
 
@@ -92,20 +95,9 @@ class _Mixing:
     report: dict[str, Any] | None = None
 
 
-def _keep_float(request: QuantizeRequest) -> tuple[tuple[str, ...], int | None]:
-    """Return the layers named, or the number of layers to choose."""
-    if len(request.keep_float) == 1:
-        (only,) = request.keep_float
-        if only == AUTO:
-            return (), None
-        if only.isdigit():
-            return (), int(only)
-    return request.keep_float, None
-
-
-def _rungs(request: QuantizeRequest, count: int | None) -> tuple[dict[str, Rung], _Mixing]:
+def _rungs(request: QuantizeRequest, kept: KeepFloat) -> tuple[dict[str, Rung], _Mixing]:
     """Return the rungs to try, in order."""
-    mixing = _Mixing(request.keep_float == (AUTO,) or count is not None, count)
+    mixing = _Mixing(kept.auto or kept.count is not None, kept.count)
     known: dict[str, Rung] = {**RUNGS, "mixed": _mixed_rung(request, mixing)}
     if request.method == "finetune" or (request.method == AUTO and request.max_drop is not None and find_spec("torch")):
         require_extra("train", "torch")
@@ -143,17 +135,23 @@ def _finetune(ground: Ground, before: Position | None, progress: Progress) -> Po
 
 
 def _described(
-    quantized: QuantizedModel, request: QuantizeRequest, ground: Ground, steps: list[Step], mixed: dict[str, Any] | None
+    quantized: QuantizedModel,
+    request: QuantizeRequest,
+    ground: Ground,
+    n_all: int,
+    steps: list[Step],
+    mixed: dict[str, Any] | None,
 ) -> QuantizedModel:
     """Add to the summary how the model came about."""
     settings = {
         **quantized.summary["settings"],
+        "device": request.device,
         "method": request.method,
         "rungs": [s.rung for s in steps if s.kept],
         "ranges": request.ranges,
         "keep_float": list(request.keep_float),
         "images": ground.n_images,
-        "held_out": len(ground.held),
+        "held_out": len(ground.held) if ground.n_images < n_all else 0,
     }
     summary = {**quantized.summary, "settings": settings, "ladder": [s.as_dict() for s in steps], "mixed": mixed}
     return replace(quantized, summary=summary)

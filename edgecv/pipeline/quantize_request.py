@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecv.config.device import load_device
 from edgecv.config.recipe import QUANTIZE_MODES
 from edgecv.errors import UsageError
 from edgecv.files import MAX_MODEL_BYTES, check_regular_file, sha256_file
@@ -28,7 +29,8 @@ class QuantizeRequest:
     """What ``edgecv quantize`` was asked; field for field its options, see ``edgecv quantize --help``.
 
     ``model`` None means the folder's current model; ``max_drop`` is in percentage points of top-1. ``keep_float`` holds
-    layers, or only ``auto`` or a number of layers to choose.
+    layers, and at most one of ``auto`` and a number of further layers to choose. ``device`` None means int8 that any
+    CPU computes alike. ``activations`` is 8 or 16 bits.
     """
 
     model: Path | None
@@ -38,6 +40,8 @@ class QuantizeRequest:
     ranges: str = "mse"
     method: str = "auto"
     keep_float: tuple[str, ...] = ()
+    device: str | None = None
+    activations: int = 8
     explain: bool = False
     output: Path | None = None
     eval_data: "Path | Dataset | None" = None
@@ -56,14 +60,33 @@ def check_request(request: QuantizeRequest, source: Path) -> None:
     if request.mode not in QUANTIZE_MODES:
         raise UsageError(f"mode '{request.mode}' is not one of {', '.join(QUANTIZE_MODES)}.")
     parse_providers(request.provider)
+    if request.device is not None:
+        if request.mode != "int8":
+            raise UsageError(
+                f"--device chooses how int8 is written, and says nothing about {request.mode}; leave it out."
+            )
+        load_device(request.device)
     if request.mode == "int8" and request.data is None:
         raise UsageError("int8 needs images to calibrate on; add --data DIR (training images, about 100 or more).")
+    _check_int8_options(request)
     if request.max_drop is not None and not 0 <= request.max_drop <= 100:
         raise UsageError(f"--max-drop {request.max_drop} is not in 0..100 percentage points.")
     if request.max_drop is not None and request.eval_data is None:
         raise UsageError(
             "--max-drop needs labelled images to judge on; add --eval-data DIR (not the calibration images)."
         )
+
+
+def _check_int8_options(request: QuantizeRequest) -> None:
+    chosen = [v for v in request.keep_float if v == "auto" or v.isdecimal()]
+    if request.activations not in (8, 16):
+        raise UsageError(f"--activations {request.activations} is neither 8 nor 16.")
+    wide = request.activations == 16
+    asked = {"--explain": request.explain, "--activations 16": wide, "--keep-float auto or a number": bool(chosen)}
+    if request.mode != "int8" and (given := [option for option, on in asked.items() if on]):
+        raise UsageError(f"{given[0]} is for --int8; leave it out with --{request.mode.rstrip('0123456789')}.")
+    if wide and (given := [option for option, on in asked.items() if on and option != "--activations 16"]):
+        raise UsageError(f"{given[0]} measures int8 activations; leave it out with --activations 16.")
 
 
 def calibration_set(request: QuantizeRequest, manifest: Manifest) -> "Dataset | None":
