@@ -271,8 +271,16 @@ def finish(draft: Draft, basis: Basis, settings: Mapping[str, Any]) -> Quantized
             "shielded": shielded,
             "limited_channels": sum(w.limited_channels for w in draft.weights.values()),
             "saturation": audit.as_dict(),
-            "notes": [describe_audit(audit)],
+            "notes": [describe_audit(audit), *_portable_note(draft, basis)],
             "rewrites": [r.as_dict() for r in (*basis.rewritten, *shortened)],
             "coverage": coverage.as_dict(),
         },
     )
+
+
+def _portable_note(draft: Draft, basis: Basis) -> list[str]:
+    limited = sum(w.limited_channels for w in draft.weights.values())
+    groups = sum(r.places for r in basis.rewritten if r.name == ORDER_CHANNELS and r.kept)
+    if not limited and not groups:
+        return []
+    return [f"for that, {limited} channels have smaller codes and {groups} groups of channels another order"]
