@@ -90,13 +90,18 @@ class LayerWeight(nn.Module):
 class TensorRange(nn.Module):
     """The range of one tensor; an end that is not zero is learned by its logarithm, so that it keeps its sign."""
 
-    def __init__(self, span: Range, levels: int, highest: float, *, fixed: bool) -> None:
+    def __init__(self, span: Range, levels: int, highest: float, *, fixed: bool, tied: bool = False) -> None:
         """Start at ``span``, in codes of 0..``levels``.
 
-        ``highest`` is the bound of the activation that the quantizer stands for; a ``fixed`` range is not learned.
+        Args:
+            span: The draft's range.
+            levels: The highest code.
+            highest: Bound of the activation that the quantizer stands for; infinite where there is none.
+            fixed: The range is not learned.
+            tied: Both ends move together, so that the zero point stays.
         """
         super().__init__()
-        self._levels = levels
+        self._levels, self._tied = levels, tied
         self._first = Range(min(span.low, 0.0), min(max(span.high, 0.0), highest))
         self._highest = highest
         self.log_ends = nn.Parameter(torch.zeros(2, dtype=torch.float64), requires_grad=not fixed)
@@ -112,6 +117,7 @@ class TensorRange(nn.Module):
     def ends(self) -> tuple[Tensor, Tensor]:
         """Return the lower and the upper end."""
         low, high = torch.exp(self.log_ends)
+        low = high if self._tied else low
         return low * self._first.low, torch.clamp(high * self._first.high, max=self._highest)
 
     def range(self) -> Range:

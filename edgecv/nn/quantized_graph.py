@@ -14,7 +14,7 @@ from edgecv.nn.graph_module import GraphModule
 from edgecv.nn.learned import LayerWeight, TensorRange
 from edgecv.quantize.bias_correction import bias_slot
 from edgecv.quantize.draft import Draft
-from edgecv.quantize.placement import Placement, fused_activation, output_tensor
+from edgecv.quantize.placement import fused_activation, output_tensor
 
 _SPREAD_STEP = 8.0
 """A 255th of the spread of a sum of n products is about this times sqrt(n), in units of both scales: codes spread over
@@ -29,22 +29,28 @@ class QuantizedGraph(GraphModule):
         ranges: Tensor name to its range.
     """
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, *, symmetric: bool = False) -> None:
         """Take ``draft`` as the starting point; it is not changed.
+
+        Args:
+            draft: Where to start.
+            symmetric: Its zero points must stay as they are, for signed activations.
 
         Raises:
             UsageError: The graph has an operator that PyTorch is not taught; see :class:`GraphModule`.
         """
         placement = draft.placement
         nodes = {str(n.name): n for n in draft.model.graph}
-        folded = _folded(nodes, placement)
+        folded = _folded(nodes, draft)
         super().__init__(draft.model, [str(n.name) for n in folded.values()])
         self._draft = draft
         self._int8 = {*placement.layers, *placement.others}
         self._input = {n: placement.shared.get(r, r) for n in placement.layers if (r := str(nodes[n].inputs[0].name))}  # type: ignore[union-attr]
         self._rounded: dict[str, Tensor] = {}
         self.ranges = {
-            name: TensorRange(span, draft.levels, _highest(folded.get(name)), fixed=name in placement.from_input)
+            name: TensorRange(
+                span, draft.levels, _highest(folded.get(name)), fixed=name in placement.from_input, tied=symmetric
+            )
             for name, span in draft.ranges.items()
         }
         self.layers = {name: _layer(draft, nodes[name], self._input[name]) for name in placement.layers}
@@ -109,13 +115,14 @@ class QuantizedGraph(GraphModule):
         return self.ranges[self._input[layer]].scale()
 
 
-def _folded(nodes: dict[str, ir.Node], placement: Placement) -> dict[str, ir.Node]:
-    """Return the Relu and Clip nodes whose work a quantizer does, by the tensor they write."""
+def _folded(nodes: dict[str, ir.Node], draft: Draft) -> dict[str, ir.Node]:
+    """Return the Relu and Clip nodes whose work a quantizer does, by the tensor they write: its lowest code is 0."""
     found = {}
-    for name in placement.layers:
+    for name in draft.placement.layers:
         activation = fused_activation(nodes[name])
         written = str(output_tensor(nodes[name]).name)
-        if activation is not None and written in placement.written and written not in placement.shared:
+        affine = draft.affines.get(written)
+        if activation is not None and written in draft.placement.written and affine and affine.zero_point == 0:
             found[written] = activation
     return found
 

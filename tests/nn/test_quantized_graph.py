@@ -146,6 +146,24 @@ def test_a_range_never_passes_the_clip_that_its_quantizer_stands_for() -> None:
     assert graph.ranges["c"].log_ends.grad[1] != 0
 
 
+def test_symmetric_ranges_keep_their_zero_point_and_leave_a_relu_its_work() -> None:
+    _, draft = small_draft(residual_model())
+    spans = {n: Range(-128 * s.high / 127, s.high) for n, s in draft.ranges.items()}
+    draft = replace(draft, ranges=spans)
+    graph = QuantizedGraph(draft, symmetric=True)
+    graph(torch.from_numpy(DATA))["y"].square().sum().backward()
+    for name, span in graph.ranges.items():
+        if name != "image":
+            span.log_ends.data += torch.tensor([0.3, -0.1]) * span.log_ends.grad.sign()
+    learned = graph.draft()
+    assert {affine.zero_point for affine in learned.affines.values()} == {128}
+    assert sum(learned.affines[n].scale != a.scale for n, a in draft.affines.items()) > 3
+    found, expected = codes_in_torch(learned, DATA), codes_written(learned, DATA)
+    for name in ("low", "r"):
+        assert found[name].min() == 128
+        assert (found[name] == expected[name]).mean() > 0.999
+
+
 def test_a_linear_layer_whose_bias_is_an_add_keeps_its_float_bias() -> None:
     body = "g = GlobalAveragePool(image) f = Flatten(g) m = MatMul(f, w) a = Add(m, b) r = Relu(a) y = Gemm(r, v)"
     _, draft = small_draft(small_model(body, {"w": (3, 8), "b": (8,), "v": (8, 5)}))
