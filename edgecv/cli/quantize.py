@@ -148,7 +148,8 @@ def quantize_notes(result: Mapping[str, Any]) -> list[str]:
         )
     notes += ladder_notes(summary)
     if rewrites := summary.get("rewrites"):
-        kept, undone = ([r["name"] for r in rewrites if r["kept"] is k] for k in (True, False))
+        fast = [r for r in rewrites if r["name"] != "order_channels"]  # which is for the same bits everywhere
+        kept, undone = ([r["name"] for r in fast if r["kept"] is k] for k in (True, False))
         notes.append(f"for speed: {', '.join(kept) or 'nothing'}" + (f" (undone: {', '.join(undone)})" * bool(undone)))
     notes += [*summary.get("notes", []), *result["notes"]]
     if parity := result["parity"]:
