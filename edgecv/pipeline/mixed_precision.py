@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from edgecv.progress import Progress, no_progress
 from edgecv.quantize.draft import Draft, error_db
 from edgecv.quantize.mixed import Mixed, Move, mix
 from edgecv.quantize.restrict import layer_labels
+from edgecv.quantize.sensitivity import SENSITIVITY_IMAGES, measure_sensitivity
 
 BUDGET = 0.1
 """Share of the int8 network's time that float layers may cost together."""
@@ -70,18 +72,26 @@ def mix_precision(
     place = machine or Machine()
     meter = open_cost_meter(draft, rewrites, provider=place.provider, threads=place.threads, seed=place.seed)
     budget_ms = float("inf") if count is not None else budget * meter.int8_ms
-    found = mix(
+    go_on = partial(
+        mix,
         draft,
         own,
         images,
         cost_of=meter.cost_ms,
-        budget_ms=budget_ms,
         target_error=target_error,
         count=count,
+        sensitivity=measure_sensitivity(draft, own, images[:SENSITIVITY_IMAGES], progress=progress),
         progress=progress,
     )
+    found = go_on(budget_ms=budget_ms)
     limit = None if count is not None else 1 + budget
     moves, slowdown = _within(draft, found.moves, rewrites, limit, place, progress)
+    if limit is not None and moves == found.moves and slowdown is not None and slowdown.high - 1 < budget / 2:
+        # Times of single nodes add up to more than they cost together, so that half the budget is still there.
+        further = go_on(start=found, budget_ms=2 * budget_ms)
+        if len(further.moves) > len(found.moves):
+            found = further
+            moves, slowdown = _within(draft, found.moves, rewrites, limit, place, progress)
     report = _report(draft, found, moves) | {
         "int8_ms": meter.int8_ms,
         "budget_ms": None if count is not None else budget_ms,

@@ -22,7 +22,7 @@ from edgecv.quantize.sensitivity import SENSITIVITY_IMAGES, Sensitivity, measure
 CostOf = Callable[[Draft], float]
 """How many milliseconds a run of a draft's file takes longer than that of the wholly quantized one; may be negative."""
 
-TRIALS = 4
+TRIALS = 6
 """Moves within the budget that are measured before one is made: the most promising by prediction."""
 
 SMALLEST_GAIN = 0.02
@@ -119,6 +119,7 @@ def mix(
     target_error: float = 0.0,
     count: int | None = None,
     sensitivity: Sensitivity | None = None,
+    start: Mixed | None = None,
     progress: Progress = no_progress,
 ) -> Mixed:
     """Keep layers of ``draft`` in float until the budget is used up, the target reached, or nothing gains any more.
@@ -133,11 +134,15 @@ def mix(
         target_error: Stop when the error is no larger than this.
         count: Keep exactly so many layers, each chosen by itself, whatever it gains; None for as many as pay.
         sensitivity: Of ``draft``, when it was measured before.
+        start: An earlier result for the same draft and images, to go on from.
         progress: See :mod:`edgecv.progress`.
     """
     parts = sensitivity or measure_sensitivity(draft, own, images[:SENSITIVITY_IMAGES], progress=progress)
     reference = run_outputs(own, images)
-    error = before = output_error(reference, run_outputs(write_quantizers(draft)[0], images))
+    if start is None:
+        whole = output_error(reference, run_outputs(write_quantizers(draft)[0], images))
+        start = Mixed(draft, (), whole, whole, None if cost_of is None else 0.0)
+    before = start.error_before
     search = _Search(
         own=own,
         whole=draft.placement,
@@ -151,7 +156,7 @@ def mix(
         single=count is not None,
     )
     limit = len(draft.placement.layers) if count is None else min(count, len(draft.placement.layers))
-    current, moves, spent = draft, list[Move](), 0.0
+    current, moves, spent, error = start.draft, list(start.moves), start.cost_ms or 0.0, start.error
     while error > target_error and len(moves) < limit:
         best = search.best_move(current, error, spent)
         if best is None:

@@ -32,7 +32,9 @@ def tensor_sizes(model: ir.Model) -> Sizes:
 def promising_moves(
     draft: Draft, whole: Placement, parts: Sensitivity, sizes: Sizes, smallest_gain: float, *, single: bool
 ) -> list[frozenset[str]]:
-    """Return groups of int8 nodes to keep float, the most predicted gain for its work first.
+    """Return groups of int8 nodes to keep float: by turns the most predicted gain for its work, and the most gain.
+
+    What work costs differs by a factor of several between layers, so the first alone would never try some of the best.
 
     Args:
         draft: What some layers may be missing from already.
@@ -52,7 +54,9 @@ def promising_moves(
         gains[nodes] = before - parts.predict(placed)
         work = float_work(draft.model, whole, placed, sizes) - work_before
         worth[nodes] = gains[nodes] / max(work, 1)
-    order = sorted(moves, key=lambda nodes: (-worth[nodes], sorted(nodes)))
+    by_worth = sorted(moves, key=lambda nodes: (-worth[nodes], sorted(nodes)))
+    by_gain = sorted(moves, key=lambda nodes: (-gains[nodes], sorted(nodes)))
+    order = dict.fromkeys(nodes for pair in zip(by_worth, by_gain, strict=True) for nodes in pair)
     return [nodes for nodes in order if single or gains[nodes] >= smallest_gain]
 
 

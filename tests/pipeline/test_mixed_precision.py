@@ -4,6 +4,7 @@ from small_graphs import MANIFEST, images, residual_model
 
 from edgecv.benchmark.statistics import Interval
 from edgecv.pipeline import mixed_precision
+from edgecv.pipeline.layer_cost import CostMeter
 from edgecv.pipeline.mixed_precision import Machine, mix_precision
 from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.draft import Draft
@@ -52,3 +53,18 @@ def test_moves_the_whole_network_is_too_slow_with_are_taken_back(
     assert report["kept"] == []
     assert len(report["undone"]) == len(timed) > 0
     assert report["sqnr_db"] == report["sqnr_db_before"]
+
+
+def test_a_budget_that_is_hardly_used_is_used_further(
+    bad: tuple[Draft, Basis], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft, basis = bad
+    monkeypatch.setattr(mixed_precision, "_slowdown", lambda *_: Interval(1.01, 1.0, 1.02, 0.95))
+
+    def dear(meter: CostMeter, candidate: Draft) -> float:
+        return 0.09 * meter.int8_ms * len(candidate.placement.kept_float)
+
+    monkeypatch.setattr("edgecv.pipeline.layer_cost.CostMeter.cost_ms", dear)
+    monkeypatch.setattr("edgecv.quantize.mixed.SMALLEST_GAIN", 0.0)
+    _, report = mix_precision(draft, basis.model, DATA, basis.rewrites, machine=Machine(threads="1"))
+    assert sum(len(move["layers"]) for move in report["kept"]) == 2

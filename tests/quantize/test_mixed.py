@@ -84,6 +84,9 @@ def test_it_stops_at_the_target() -> None:
     target = 1.01 * free.error_before * (1 - free.moves[0].gain)
     stopped = mix(draft, own, DATA, cost_of=a_millisecond_each, budget_ms=100.0, target_error=target)
     assert stopped.moves == free.moves[:1]
+    resumed = mix(draft, own, DATA, cost_of=a_millisecond_each, budget_ms=100.0, start=stopped)
+    assert resumed.moves == free.moves
+    assert resumed.cost_ms == free.cost_ms
 
 
 @pytest.mark.parametrize("count", [1, 2, 99])
