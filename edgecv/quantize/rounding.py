@@ -14,12 +14,12 @@ from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches
 from edgecv.quantize.affine import Affine
 from edgecv.quantize.bias_correction import bias_slot
+from edgecv.quantize.moments import Moments
 from edgecv.quantize.pair_sums import adds_in_pairs, from_kernel_rows, limit_channels, pair_limit
 from edgecv.quantize.placement import Placement, weight_axis
 from edgecv.quantize.rounding_solver import UNLIMITED, largest_pair, round_rows, scale_span
 from edgecv.quantize.rounding_statistics import (
     BUDGET_BYTES,
-    Moments,
     collect_moments,
     group_count,
     moments_bytes,
@@ -45,8 +45,8 @@ def learn_rounding(
     Where a layer's bias can be corrected afterwards (:func:`edgecv.quantize.bias_correction.correct_biases`, the
     caller's work) the mean of its inputs is left out of account.
 
-    Memory: the covariances of some layers at a time, at most :data:`BUDGET_BYTES`, and about twice those of the largest
-    layer. A layer whose own covariance is over that (more than 4,096 inputs) is rounded to the nearest codes.
+    Memory: the covariances of some layers at a time, at most :data:`BUDGET_BYTES`, and four times that of the largest
+    layer in double precision. A layer whose own is over that (more than 5,792 inputs) is rounded to the nearest codes.
 
     Args:
         model: The float model, before quantizers are inserted; not changed.
@@ -70,7 +70,7 @@ def learn_rounding(
         for node in part:
             name = str(node.name)
             floor = _smallest_scales(node, placement, affines)
-            weights[name] = _round_layer(node, moments[name], floor, _pair_limit(node, portable))
+            weights[name] = _round_layer(node, moments.pop(name), floor, _pair_limit(node, portable))
             progress("round", len(weights), len(nodes))
     return {name: weights[name] for name in placement.layers}
 

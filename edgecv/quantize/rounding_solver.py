@@ -97,10 +97,10 @@ def _pair_order(covariance: np.ndarray) -> np.ndarray:
 
 
 def _damp(covariance: np.ndarray) -> np.ndarray:
-    """Add the ridge to the diagonal; inputs that never vary count as if they varied a little."""
-    variance = np.einsum("gii->gi", covariance).mean(axis=1)
-    ridge = np.maximum(RIDGE * variance, np.finfo(np.float32).tiny)
-    return np.asarray(covariance + ridge[:, None, None] * np.eye(covariance.shape[1]))
+    """Add the ridge to the diagonal, in place; inputs that never vary count as if they varied a little."""
+    diagonal = np.einsum("gii->gi", covariance)  # a view
+    diagonal += np.maximum(RIDGE * diagonal.mean(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return covariance
 
 
 def largest_pair(target: np.ndarray) -> np.ndarray:

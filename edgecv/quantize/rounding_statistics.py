@@ -13,6 +13,7 @@ import onnx_ir as ir
 from edgecv.graph.values import constant_array
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches, stream_activations
+from edgecv.quantize.moments import Moments
 from edgecv.quantize.pair_sums import kernel_rows
 from edgecv.quantize.placement import weight_axis
 
@@ -26,56 +27,6 @@ BUDGET_BYTES = 256 << 20
 """Covariances held at once; a network with more takes more passes over the images."""
 
 _USUAL_IMAGES = 100  # to spread the samples over when the number of images is not known
-
-
-class Moments:
-    """Running sums over samples of a layer's input, apart for images of even and of odd number.
-
-    Attributes:
-        squares: Sums of x xᵀ, float64 (2, groups, fan_in, fan_in).
-        totals: Sums of x, float64 (2, groups, fan_in).
-        counts: Numbers of samples, (2,).
-    """
-
-    def __init__(self, groups: int, fan_in: int) -> None:
-        self.squares = np.zeros((2, groups, fan_in, fan_in))
-        self.totals = np.zeros((2, groups, fan_in))
-        self.counts = np.zeros(2, np.int64)
-
-    def add(self, samples: np.ndarray, image: int) -> None:
-        """Add float32 samples of shape (groups, samples, fan_in) of image number ``image``."""
-        half = image % 2
-        self.squares[half] += np.swapaxes(samples, 1, 2) @ samples
-        self.totals[half] += samples.sum(axis=1, dtype=np.float64)
-        self.counts[half] += samples.shape[1]
-
-    def covariance(self, *, centred: bool) -> np.ndarray:
-        """Return the mean of x xᵀ, float64 (groups, fan_in, fan_in); about the mean of x when ``centred``."""
-        mean = self.totals.sum(axis=0) / self.counts.sum()
-        second = self.squares.sum(axis=0) / self.counts.sum()
-        return np.asarray(second - mean[:, :, None] * mean[:, None, :] if centred else second)
-
-    def shrunk_covariance(self, *, centred: bool) -> np.ndarray:
-        """Return the covariance drawn towards equal, independent inputs as far as the images leave it unsure.
-
-        The share is the noise of the estimate over its distance from that target: Ledoit and Wolf, A Well-Conditioned
-        Estimator for Large-Dimensional Covariance Matrices, 2004. The noise is measured between even and odd images,
-        since positions of one image are not independent. One share serves all groups of a layer.
-        """
-        whole = self.covariance(centred=centred)
-        fan_in = whole.shape[1]
-        variance = np.einsum("gii->g", whole) / fan_in
-        target = variance[:, None, None] * np.eye(fan_in)
-        distance = float(np.square(whole - target).sum())
-        share = 1.0
-        if self.counts.all() and distance > 0:
-            parts = self.squares / self.counts[:, None, None, None]
-            means = self.totals / self.counts[:, None, None]
-            difference = parts[0] - parts[1]
-            if centred:
-                difference -= means[0][:, :, None] * means[0][:, None, :] - means[1][:, :, None] * means[1][:, None, :]
-            share = min(1.0, float(np.square(difference).sum()) / 4 / distance)
-        return np.asarray((1 - share) * whole + share * target)
 
 
 def weight_rows(node: ir.Node) -> np.ndarray:
@@ -99,7 +50,7 @@ def group_count(node: ir.Node) -> int:
 def moments_bytes(node: ir.Node) -> int:
     """Return the memory of a layer's :class:`Moments`."""
     groups, _, fan_in = weight_rows(node).shape
-    return int(2 * groups * fan_in * fan_in * 8)
+    return int(2 * groups * fan_in * fan_in * 4)
 
 
 def split_by_memory(nodes: Sequence[ir.Node], budget_bytes: int = BUDGET_BYTES) -> Iterator[list[ir.Node]]:

@@ -204,7 +204,7 @@ def test_a_channel_with_tiny_weights_keeps_its_bias() -> None:
 def test_a_layer_too_large_for_its_covariance_is_rounded_to_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     from edgecv.quantize import rounding
 
-    monkeypatch.setattr(rounding, "BUDGET_BYTES", 2 * 8 * 9 * 9 * 8)  # what the depthwise layer needs
+    monkeypatch.setattr(rounding, "BUDGET_BYTES", 2 * 8 * 9 * 9 * 4)  # what the depthwise layer needs
     model = networks()["depthwise"]
     found = learned_for(model)
     stem = constant_array(next(n for n in model.graph if n.name == "Conv_0").inputs[1])
