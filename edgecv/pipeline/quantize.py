@@ -61,6 +61,8 @@ def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -
         found = _run_mode(request, model, manifest, dataset, judge_quantized, progress)
         report = _report(request, source, output, found, dataset)
         made = _derive(manifest, source, request, found.quantized, dataset)
+        save_model(found.quantized.model, candidate, made)  # the last one judged may have been another rung's
+        report["bytes_after"] = candidate.stat().st_size
         if found.parity is not None and found.parity["judged"]:
             if found.parity["verdict"] == "fail":
                 raise GateFailedError(failure_of(found.parity, output), report | {"artifact": None})

@@ -122,7 +122,7 @@ def test_a_gate_that_fails_writes_no_file(model: Path, request_int8: QuantizeReq
     judging = write_near_ties(Path("ties"), model)
     before = set(Path().rglob("*"))
     with pytest.raises(GateFailedError, match=r"tiny\.int8\.onnx.*not written.*over the limit of 0") as failed:
-        quantize_model(replace(request_int8, eval_data=judging, max_drop=0.0))
+        quantize_model(replace(request_int8, eval_data=judging, max_drop=0.0, method="per-channel"))
     assert set(Path().rglob("*")) == before
     assert failed.value.report is not None
     assert failed.value.report["parity"]["verdict"] == "fail"
@@ -134,7 +134,7 @@ def test_a_gate_that_fails_still_prints_its_report(
 ) -> None:
     judging = write_near_ties(Path("ties"), model)
     arguments = ["quantize", "tiny.onnx", "--int8", "--data", "calib", "--eval-data", str(judging), "--max-drop", "0"]
-    assert main([*arguments, "--no-bench", "--json"]) == 1
+    assert main([*arguments, "--method", "per-channel", "--no-bench", "--json"]) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out)["verdict"] == "fail"
     assert captured.err.count("\n") == 1
