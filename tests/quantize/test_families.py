@@ -1,17 +1,23 @@
 """Every family of vision networks: quantized, loaded, run in int8 where it should be, and near the float answers."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 from small_graphs import MANIFEST, RESIDUAL, RESIDUAL_WEIGHTS, images, run, small_model, sqnr_db
 
+from edgecv.cli.main import main
+from edgecv.data.samples import sample_photographs
+from edgecv.graph.model_file import load_model, require_manifest
 from edgecv.quantize import static
 from edgecv.quantize.affine import Range
 from edgecv.quantize.coverage import optimized_operators
 from edgecv.quantize.static import quantize_static
+from edgecv.runtime.preprocess import preprocess
 
 DATA = images(32)
 TEST = images(32, seed=9)
@@ -256,3 +262,52 @@ def test_attention_stays_float_where_it_has_no_weights() -> None:
     assert operators["BiasGelu"] == 1
     assert operators["Softmax"] == 1
     assert operators["LayerNormalization"] + operators["SkipLayerNormalization"] == 3
+
+
+SWEEP = {
+    "resnet18": 22, "resnet50": 22, "vgg11": 10, "mobilenetv2_100": 8, "mobilenetv3_large_100": 5,
+    "mobilenetv4_conv_small": 2, "efficientnet_lite0": 5, "efficientnet_b0": 2, "xception41": 5,
+    "inception_resnet_v2": 5, "seresnet50": 5, "repvgg_a0": 1, "convnext_atto": 22, "densenet121": 8,
+    "ghostnet_100": 15, "vit_tiny_patch16_224": 20, "deit_tiny_patch16_224": 20, "mobilevit_xs": 20,
+    "torchvision:mobilenet_v2": 8,
+}  # fmt: skip
+"""The networks of the export's sweep with a bound in dB. Their weights are random, and random networks differ widely in
+what they make of the same noise: the bounds tell a quantizer that works from one that does not, no more."""
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[list[str]]:
+    rows = ["network                   int8 convs   products  other  Q/DQ left  logit SQNR  same top-1   seconds"]
+    yield rows
+    print("\n" + "\n".join(rows))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SWEEP)
+def test_every_network_of_the_sweep_quantizes_runs_and_is_compared(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: list[str]
+) -> None:
+    pytest.importorskip("timm")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "network.onnx"
+    assert main(["export", name, "--random-init", "-o", str(path), "--quiet"]) == 0
+    model = load_model(path)
+    manifest = require_manifest(model, path)
+    photographs = np.stack([preprocess(p, manifest.input) for p in sample_photographs()])
+    calibration, judged = photographs[::2], photographs[1::2]
+    started = time.monotonic()
+    found = quantize_static(model, manifest, lambda: iter(np.array_split(calibration, 2)))
+    seconds = time.monotonic() - started
+    c = found.summary["coverage"]
+    attention = sum(n.op_type == "MatMul" and not n.inputs[1].is_initializer() for n in model.graph)  # type: ignore[union-attr]
+    reference, answers = run(model, judged), run(found.model, judged)
+    noise, same = sqnr_db(reference, answers), float((reference.argmax(1) == answers.argmax(1)).mean())
+    table.append(
+        f"{name:25} {c['conv_int8']:4} of {c['conv_int8'] + c['conv_float']:<4}"
+        f" {c['matmul_int8']:3} of {c['matmul_int8'] + c['matmul_float']:<4} {c['other_int8']:4}"
+        f"  {c['quantize']:3} / {c['dequantize']:<4} {noise:7.1f} dB  {same:9.0%} {seconds:9.1f}"
+    )
+    assert found.summary["kept_float"] == {}
+    assert c["conv_float"] == 0
+    assert c["matmul_float"] <= attention
+    assert noise > SWEEP[name]
