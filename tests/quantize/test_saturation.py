@@ -5,10 +5,14 @@ import onnx_ir as ir
 import pytest
 from small_graphs import MANIFEST, images, residual_model, small_model
 
-from edgecv.config.device import FULL_RANGE
+from edgecv.config.device import FULL_RANGE, PORTABLE
+from edgecv.progress import no_progress
+from edgecv.quantize import rungs
+from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.dynamic import quantize_dynamic
+from edgecv.quantize.ladder import Ground
 from edgecv.quantize.saturation import audit_saturation, describe_audit
-from edgecv.quantize.static import quantize_static
+from edgecv.quantize.static import draft_network, finish, observe_network, prepare_basis, quantize_static
 
 DATA = images(8)
 
@@ -105,3 +109,32 @@ def test_products_with_activations_quantized_at_run_time_are_audited_and_limited
     assert [row.op_type for row in audit.layers] == ["MatMulInteger"]
     assert not audit.at_risk
     assert audit.layers[0].worst_sum > 20_000
+
+
+@pytest.mark.parametrize("scheme", [PORTABLE, FULL_RANGE])
+def test_codes_chosen_elsewhere_are_limited_before_they_are_written(scheme):
+    rng = np.random.default_rng(0)
+    model = residual_model(w3=rng.uniform(0.8, 1, (8, 8, 1, 1)).astype(np.float32))
+    basis = prepare_basis(model, MANIFEST, lambda: iter([DATA]), scheme=scheme)
+    seen = observe_network(basis.model, basis.placement, lambda: iter([DATA]))
+    spans = {**basis.pixels, **ranges_of(seen, "mse")}
+    draft = draft_network(basis.model, basis.placement, spans, seen, scheme=FULL_RANGE)
+    found = finish(draft, basis, {}).summary
+    assert (found["saturation"]["layers_at_risk"] == 0) is scheme.portable
+    assert (found["limited_channels"] > 0) is scheme.portable
+
+
+@pytest.mark.parametrize("scheme", [PORTABLE, FULL_RANGE])
+def test_channels_are_ordered_again_after_equalization_changed_their_sizes(scheme, monkeypatch: pytest.MonkeyPatch):
+    shapes = {"w": np.ones((8, 3, 1, 1), np.float32) * np.array([1, 30] * 4, np.float32).reshape(8, 1, 1, 1),
+              "v": (8, 1, 3, 3), "b": (8,), "u": (8, 5)}  # fmt: skip
+    body = """a = Conv(image, w) r = Relu(a) d = Conv<group=8>(r, v, b) e = Relu(d)
+              g = GlobalAveragePool(e) f = Flatten(g) y = Gemm(f, u)"""
+    ordered: list[ir.Model] = []
+    monkeypatch.setattr(rungs, "order_channels", ordered.append)
+    basis = prepare_basis(small_model(body, shapes), MANIFEST, lambda: iter([DATA]), scheme=scheme)
+    ground = Ground(basis, lambda: iter([DATA]), DATA, len(DATA))
+    first = rungs.per_channel(ground, None, no_progress)
+    assert not ordered
+    assert rungs.equalized(ground, first, no_progress) is not None
+    assert len(ordered) == int(scheme.portable)
