@@ -15,7 +15,11 @@ from edgecv.quantize.affine import Range, affine_of
 from edgecv.quantize.weights import QuantizedWeight, smallest_scales
 
 _CELL = 0.499
-"""How far from its code a weight may start, in steps: the first forward pass then has the draft's codes."""
+"""Half of what rounds to one code, in steps."""
+
+_HOLD = 0.5
+"""How much of its distance to its code a weight starts with. With all of it, weights that were rounded to another code
+than the nearest stand at the edge of their cells, and the first steps undo it (MobileNetV2 from 24.0 to 11.8 dB)."""
 
 
 _REACH = math.log(4.0)
@@ -28,7 +32,7 @@ class LayerWeight(nn.Module):
     def __init__(
         self, weight: np.ndarray, stored: QuantizedWeight, bias: np.ndarray | None, *, output_step: float, int32: bool
     ) -> None:
-        """Start at the draft's codes, as near to the float weight as these allow.
+        """Start at the draft's codes, leaning to the float weight.
 
         Args:
             weight: The float weight.
@@ -42,8 +46,8 @@ class LayerWeight(nn.Module):
         self._shape = [-1 if i == stored.axis else 1 for i in range(weight.ndim)]
         self._scale = torch.from_numpy(stored.scale.copy())
         codes = stored.codes.astype(np.float32)
-        near = np.clip(weight / stored.scale.reshape(self._shape), codes - np.float32(_CELL), codes + np.float32(_CELL))
-        self.steps = nn.Parameter(torch.from_numpy(near.astype(np.float32)))
+        rest = np.clip(weight / stored.scale.reshape(self._shape) - codes, -_CELL, _CELL)
+        self.steps = nn.Parameter(torch.from_numpy((codes + _HOLD * rest).astype(np.float32)))
         self.log_scale = nn.Parameter(torch.zeros(len(stored.scale)))
         self._bias = None if bias is None else torch.from_numpy(bias.reshape(-1).astype(np.float32))
         self.shift = None if bias is None else nn.Parameter(torch.zeros(len(stored.scale)))

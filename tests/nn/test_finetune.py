@@ -46,6 +46,18 @@ def test_it_lowers_the_output_error_on_other_images_and_not_when_switched_off() 
     assert tune(own, draft, epochs=0) is draft
 
 
+def test_codes_chosen_with_care_are_not_rounded_to_nearest_again() -> None:
+    own, draft = small_draft(residual_model(), TRAIN)
+    rng = np.random.default_rng(0)
+    codes = {n: np.clip(w.codes + rng.integers(-1, 2, w.codes.shape), -127, 127) for n, w in draft.weights.items()}
+    moved = {n: replace(w, codes=codes[n].astype(np.int8)) for n, w in draft.weights.items()}
+    start = replace(draft, weights=moved)
+    tuned = tune(own, start, epochs=2, learning_rate=0.005)
+    kept = [(tuned.weights[n].codes == w.codes).mean() for n, w in moved.items()]
+    assert tuned is not start
+    assert min(kept) > 0.95
+
+
 def test_the_draft_and_the_network_it_started_from_are_not_changed() -> None:
     own, draft = coarse_draft()
     bytes_before = [ir.to_proto(m).SerializeToString() for m in (own, draft.model)]
