@@ -86,7 +86,7 @@ class _Int8Layer:
     codes: np.ndarray
     axis: int
     activation: ir.Value
-    signed_as_unsigned: bool
+    between_q_dq: bool
 
 
 def audit_saturation(model: ir.Model) -> SaturationAudit:
@@ -139,7 +139,8 @@ def _int8_layers(graph: ir.Graph) -> Iterator[_Int8Layer]:
         if node.op_type in ("Conv", "Gemm", "MatMul") and not node.domain:
             codes, activation = _dequantized(node.inputs[1]), _dequantized(node.inputs[0])
             array = None if codes is None else constant_array(codes)
-            if array is not None and activation is not None:
+            # activations of 16 bits are computed in float
+            if array is not None and activation is not None and _code_type(node.inputs[0]).itemsize == 1:
                 yield _Int8Layer(node, array, _output_axis(node), activation, True)
         elif node.op_type in _INTEGER_OPS and node.inputs[0] is not None:
             array = constant_array(node.inputs[_INTEGER_OPS[node.op_type]])
@@ -157,11 +158,19 @@ def _dequantized(value: ir.Value | None) -> ir.Value | None:
     return producer.inputs[0] if producer is not None and producer.op_type == "DequantizeLinear" else None
 
 
+def _code_type(value: ir.Value | None) -> np.dtype[np.generic]:
+    """Return the type of the codes behind a DequantizeLinear: that of its zero point, uint8 without one."""
+    dequantize = None if value is None else value.producer()
+    zero = None if dequantize is None or len(dequantize.inputs) < 3 else constant_array(dequantize.inputs[2])
+    return np.dtype(np.uint8) if zero is None else zero.dtype
+
+
 def _highest_code(layer: _Int8Layer) -> int:
     """Return the largest code of a layer's input: less than 255 where an upper bound is quantized below it."""
     quantize = layer.activation.producer()
-    signed = layer.activation.dtype == ir.DataType.INT8
-    offset = 128 if signed and layer.signed_as_unsigned else 0
+    between_q_dq = layer.between_q_dq
+    signed = _code_type(layer.node.inputs[0]) == np.int8 if between_q_dq else layer.activation.dtype == ir.DataType.INT8
+    offset = 128 if signed and between_q_dq else 0
     top = 127 if signed else HIGHEST_CODE
     if quantize is not None and quantize.op_type == "QuantizeLinear" and len(quantize.inputs) > 2:
         bound = _upper_bound(quantize.inputs[0])

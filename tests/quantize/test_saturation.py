@@ -75,6 +75,11 @@ def test_signed_activations_count_as_they_are_converted_on_x86():
     assert row.highest_code == 255
 
 
+def test_activations_of_16_bits_run_in_float_and_do_not_count():
+    model = coded_model(codes(127, 127), dtype=np.uint16)
+    assert audit_saturation(model).as_dict()["layers"] == 0
+
+
 def test_depthwise_and_uint8_weights_are_exact():
     audit = audit_saturation(coded_model(np.full((3, 1, 2, 2), 127, np.int8), groups=3))
     assert (audit.layers, audit.exact) == ((), 1)
