@@ -84,7 +84,7 @@ def _check_int8_options(request: QuantizeRequest) -> None:
     wide = request.activations == 16
     asked = {"--explain": request.explain, "--activations 16": wide, "--keep-float auto or a number": bool(chosen)}
     if request.mode != "int8" and (given := [option for option, on in asked.items() if on]):
-        raise UsageError(f"{given[0]} is for --int8; leave it out with --{request.mode.rstrip('0123456789')}.")
+        raise UsageError(f"{given[0]} is for --int8; it says nothing about {request.mode}; leave it out.")
     if wide and (given := [option for option, on in asked.items() if on and option != "--activations 16"]):
         raise UsageError(f"{given[0]} measures int8 activations; leave it out with --activations 16.")
 
