@@ -99,7 +99,7 @@ def finetune(
         The draft after the epoch with the least error on the images held out, or ``draft`` itself when none was better.
 
     Raises:
-        UsageError: The graph has an operator that PyTorch is not taught (:mod:`edgecv.nn.operators`), or fails in it.
+        UntaughtOperatorError: The graph has an operator that PyTorch is not taught (:mod:`edgecv.nn.operators`).
     """
     teacher, student = GraphModule(own), QuantizedGraph(draft, symmetric=symmetric)
     feed = only_image_input(own)

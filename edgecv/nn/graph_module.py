@@ -20,6 +20,10 @@ from edgecv.nn.operators import OPERATORS
 from edgecv.nn.shape_operators import Operator
 
 
+class UntaughtOperatorError(UsageError):
+    """PyTorch is not taught an operator of the graph, or the way it is used."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Step:
     """One node: what computes it, the names it reads, and those of them that nobody reads later."""
@@ -45,7 +49,7 @@ class GraphModule(nn.Module):
             skipped: Names of nodes that hand on their first input as it is.
 
         Raises:
-            UsageError: A node's operator is none of :data:`edgecv.nn.operators.OPERATORS`.
+            UntaughtOperatorError: A node's operator is none of :data:`edgecv.nn.operators.OPERATORS`.
         """
         super().__init__()
         self.feed = str(only_image_input(model).name)
@@ -61,7 +65,7 @@ class GraphModule(nn.Module):
             keep: Names of values inside the graph that are wanted too.
 
         Raises:
-            UsageError: A node uses its operator in a way that is not built.
+            UntaughtOperatorError: A node uses its operator in a way that is not built.
         """
         values: dict[str, Tensor] = {**self.constants, self.feed: image}
         kept: dict[str, Tensor] = {}
@@ -70,7 +74,7 @@ class GraphModule(nn.Module):
             try:
                 made = step.operator(step.node, read)
             except NotImplementedError as e:
-                raise UsageError(_refusal(step.node, str(e))) from None
+                raise UntaughtOperatorError(_refusal(step.node, str(e))) from None
             produced = (made,) if isinstance(made, Tensor) else made
             values.update(zip(step.outputs, produced, strict=False))
             kept.update({n: values[n] for n in step.outputs if n in keep})
@@ -105,7 +109,7 @@ def _steps(graph: ir.Graph, stay: Collection[str], skipped: Collection[str]) -> 
         known = "Identity" if node.name in skipped else node.op_type
         operator = None if node.domain else OPERATORS.get(known)
         if operator is None:
-            raise UsageError(_refusal(node, ""))
+            raise UntaughtOperatorError(_refusal(node, ""))
         inputs = tuple(None if v is None else str(v.name) for v in node.inputs)
         reads.subtract(n for n in inputs if n is not None)
         finished = {n: None for n in inputs if n is not None and not reads[n] and n not in stay}

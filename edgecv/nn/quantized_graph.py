@@ -37,7 +37,7 @@ class QuantizedGraph(GraphModule):
             symmetric: Its zero points must stay as they are, for signed activations.
 
         Raises:
-            UsageError: The graph has an operator that PyTorch is not taught; see :class:`GraphModule`.
+            UntaughtOperatorError: See :class:`GraphModule`.
         """
         placement = draft.placement
         nodes = {str(n.name): n for n in draft.model.graph}

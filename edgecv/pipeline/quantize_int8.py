@@ -101,7 +101,7 @@ def _rungs(request: QuantizeRequest, kept: KeepFloat) -> tuple[dict[str, Rung], 
     known: dict[str, Rung] = {**RUNGS, "mixed": _mixed_rung(request, mixing)}
     if request.method == "finetune" or (request.method == AUTO and request.max_drop is not None and find_spec("torch")):
         require_extra("train", "torch")
-        known["finetune"] = _finetune
+        known["finetune"] = _finetune_rung(pinned=request.method != AUTO)
     if request.method != AUTO:
         check_rung(request.method)
         last = RUNG_NAMES.index(request.method)
@@ -128,10 +128,21 @@ def _mixed_rung(request: QuantizeRequest, mixing: _Mixing) -> Rung:
     return rung
 
 
-def _finetune(ground: Ground, before: Position | None, progress: Progress) -> Position | None:
-    from edgecv.nn.finetune import finetuned
+def _finetune_rung(*, pinned: bool) -> Rung:
+    """Return the rung; a network that PyTorch cannot be taught is an error only when the rung was asked for."""
 
-    return finetuned(ground, before, progress)
+    def rung(ground: Ground, before: Position | None, progress: Progress) -> Position | None:
+        from edgecv.nn.finetune import finetuned
+        from edgecv.nn.graph_module import UntaughtOperatorError
+
+        try:
+            return finetuned(ground, before, progress)
+        except UntaughtOperatorError:
+            if pinned:
+                raise
+            return None
+
+    return rung
 
 
 def _described(
