@@ -18,6 +18,7 @@ from edgecv.quantize.activations import Batches
 from edgecv.quantize.code_shortcuts import scale_codes_once, use_pixels_as_codes
 from edgecv.quantize.order_channels import order_channels
 from edgecv.quantize.sessions import open_graph
+from edgecv.quantize.smooth_norms import smooth_norms
 
 ORDER_CHANNELS = "order_channels"
 """The rewrite that only a portable file needs; see :mod:`edgecv.quantize.order_channels`."""
@@ -29,6 +30,9 @@ FLOAT_REWRITES: dict[str, Callable[[ir.Model], int]] = {
     ORDER_CHANNELS: order_channels,
 }
 """Rewrites of the float model before it is quantized, in order; exact up to float32 rounding."""
+
+IMAGE_REWRITES: dict[str, Callable[[ir.Model, np.ndarray], int]] = {"smooth_norms": smooth_norms}
+"""Rewrites of the float model that look at a few images, applied after the others; as exact as they."""
 
 CODE_REWRITES: dict[str, Callable[[ir.Model], int]] = {
     "scale_codes_once": scale_codes_once,
@@ -49,7 +53,7 @@ class Rewrite:
     """What came of one rewrite.
 
     Attributes:
-        name: Key of :data:`FLOAT_REWRITES` or :data:`CODE_REWRITES`.
+        name: Key of :data:`FLOAT_REWRITES`, :data:`IMAGE_REWRITES` or :data:`CODE_REWRITES`.
         places: Places of the graph it changed.
         relative_diff: Largest change of an output on the checked images, in standard deviations of the outputs.
         kept: False when that is over the bound, and the graph was left as it was.
@@ -71,7 +75,7 @@ def check_rewrites(names: Collection[str] | None) -> tuple[str, ...]:
     Raises:
         UsageError: A name is unknown.
     """
-    known = (*FLOAT_REWRITES, *CODE_REWRITES)
+    known = (*FLOAT_REWRITES, *IMAGE_REWRITES, *CODE_REWRITES)
     for name in names or ():
         if name not in known:
             raise UsageError(f"rewrite '{name}' is not one of {', '.join(known)}.{nearest(name, known)}")
@@ -98,14 +102,20 @@ def rewrite_float(
     Args:
         model: A float model; changed in place, or replaced where a rewrite is undone.
         images: A batch of the graph's own input.
-        names: Which of :data:`FLOAT_REWRITES`.
+        names: Which of :data:`FLOAT_REWRITES` and :data:`IMAGE_REWRITES`.
         exclude: Nodes that stay float; the first convolution then keeps its weights.
     """
     first = next((n for n in model.graph if n.op_type == "Conv"), None)
     wanted = [n for n in FLOAT_REWRITES if n in names]
     if first is not None and first.name in exclude:
         wanted = [n for n in wanted if n != "normalize_in_first_conv"]
-    return _apply(model, images, [(n, FLOAT_REWRITES[n], MAX_RELATIVE_DIFF) for n in wanted])
+    rewrites: dict[str, Callable[[ir.Model], int]] = {n: FLOAT_REWRITES[n] for n in wanted}
+    rewrites |= {n: _looking_at(images, rewrite) for n, rewrite in IMAGE_REWRITES.items() if n in names}
+    return _apply(model, images, [(n, rewrite, MAX_RELATIVE_DIFF) for n, rewrite in rewrites.items()])
+
+
+def _looking_at(images: np.ndarray, rewrite: Callable[[ir.Model, np.ndarray], int]) -> Callable[[ir.Model], int]:
+    return lambda model: rewrite(model, images)
 
 
 def rewrite_codes(model: ir.Model, images: np.ndarray, names: Collection[str]) -> tuple[ir.Model, list[Rewrite]]:

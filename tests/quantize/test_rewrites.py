@@ -78,7 +78,7 @@ def test_an_excluded_first_convolution_keeps_its_input(tmp_path: Path) -> None:
 def test_an_unknown_rewrite_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"'pad_depthwise' is not one of.*pad_depthwise_channels"):
         check_rewrites(("pad_depthwise",))
-    assert check_rewrites(None) == (*rewrites.FLOAT_REWRITES, *rewrites.CODE_REWRITES)
+    assert check_rewrites(None) == (*rewrites.FLOAT_REWRITES, *rewrites.IMAGE_REWRITES, *rewrites.CODE_REWRITES)
 
 
 def test_no_image_is_refused() -> None:
