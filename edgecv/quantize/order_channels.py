@@ -17,7 +17,7 @@ from edgecv.graph.tied import TiedValues
 from edgecv.graph.values import add_initializer, constant_array, int_attribute
 from edgecv.quantize.pair_sums import adds_in_pairs, kernel_rows, pair_limit
 from edgecv.quantize.placement import weight_axis
-from edgecv.quantize.weights import quantize_weight
+from edgecv.quantize.weights import WEIGHT_LIMIT, least_error_scales
 
 _CHANNELWISE = frozenset(
     {"Relu", "Clip", "LeakyRelu", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "Elu", "Gelu", "Mul", "Add", "Sub"}
@@ -26,6 +26,9 @@ _CHANNELWISE = frozenset(
 """Operators that answer for each channel by itself, the same for all."""
 
 _FLATTENING = frozenset({"Flatten", "Reshape", "Squeeze"})
+
+_MOST_ROWS = 512
+"""Rows of weights of one layer that are looked at: enough to tell which channels are large together."""
 
 _ROUNDS = 100
 """Rounds of exchanging partners; each takes what gains most, and the search ends when nothing gains."""
@@ -133,35 +136,40 @@ def _keeps_channels(node: ir.Node) -> bool:
 def _pair_costs(readers: Sequence[ir.Node], count: int) -> np.ndarray:
     """Return how much is lost when two channels are neighbours, float32 (channels, channels), symmetric.
 
-    For each pair it is the squared excess of their codes over the limit, as a share of the layer's squared weights.
+    For each pair it is the squared excess over the limit, as a share of the layer's squared weights.
     """
     cost = np.zeros((count, count), np.float32)
     limit = pair_limit()
+    rng = np.random.default_rng(0)
     for node in readers:
-        weight, axis = _weight(node), weight_axis(node)
-        quantized = quantize_weight(weight, axis)
-        scales = np.repeat(quantized.scale, weight[0, 0].size) if weight.ndim > 2 else quantized.scale
-        codes = kernel_rows(quantized.codes, axis).reshape(-1, count).astype(np.float32)
-        power = max(float(np.square(weight, dtype=np.float64).sum()), float(np.finfo(np.float32).tiny))
+        rows = kernel_rows(_weight(node), weight_axis(node)).astype(np.float32)
+        positions = rows.shape[1] // count
+        if (most := max(1, _MOST_ROWS // positions)) < len(rows):
+            rows = rows[np.sort(rng.choice(len(rows), most, replace=False))]
+        scale = least_error_scales(rows)
+        scale = np.where(scale > 0, scale, np.float32(1))
+        codes = np.clip(np.rint(rows / scale[:, None]), -WEIGHT_LIMIT, WEIGHT_LIMIT).reshape(-1, count)
+        scales = np.repeat(scale, positions)
+        power = max(float(np.square(rows, dtype=np.float64).sum()), float(np.finfo(np.float32).tiny))
         for sign in (1, -1):
-            cost += _excess(sign * codes, scales, limit) / np.float32(power)
+            cost += _excess(sign * codes * scales[:, None], limit * scales) / np.float32(power)
     np.fill_diagonal(cost, 0)
     return cost
 
 
-def _excess(codes: np.ndarray, scales: np.ndarray, limit: int) -> np.ndarray:
-    """Return the squared excess of every two columns of codes (rows, channels) over ``limit``, times squared scales."""
-    half = limit / 2
-    found = np.zeros((codes.shape[1], codes.shape[1]), np.float32)
-    for channel in range(codes.shape[1]):
-        rows = np.flatnonzero(codes[:, channel] > half)
-        if not len(rows):
-            continue
-        near = codes[rows]
-        over = np.maximum(near + near[:, channel : channel + 1] - limit, 0) * scales[rows, None]
-        square = over * over
-        square[near > half] /= 2  # found from the other side once more
-        found[channel] = square.sum(axis=0)
+def _excess(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Return the sum over rows of the squared excess of every two columns over the row's limit.
+
+    Counted from the side of each value over half its limit, so that two such values count twice.
+    """
+    found = np.zeros((values.shape[1], values.shape[1]), np.float32)
+    large = values > limits[:, None] / 2
+    for channel in np.flatnonzero(large.any(axis=0)):
+        rows = np.flatnonzero(large[:, channel])
+        over = values[rows]
+        over += (values[rows, channel] - limits[rows])[:, None]
+        np.maximum(over, 0, out=over)
+        found[channel] = np.einsum("ij,ij->j", over, over)
     return found + found.T
 
 
