@@ -89,9 +89,11 @@ def mix_precision(
     if limit is not None and moves == found.moves and slowdown is not None and slowdown.high - 1 < budget / 2:
         # Times of single nodes add up to more than they cost together, so that half the budget is still there.
         further = go_on(start=found, budget_ms=2 * budget_ms)
-        if len(further.moves) > len(found.moves):
-            found = further
-            moves, slowdown = _within(draft, found.moves, rewrites, limit, place, progress)
+        again = None
+        if len(further.moves) > len(moves):
+            again = _slowdown(draft, further.moves[-1].draft, rewrites, place, progress)
+        if again is not None and again.high <= limit:  # beyond what the profiles allow it must be shown
+            found, moves, slowdown = further, further.moves, again
     report = _report(draft, found, moves) | {
         "int8_ms": meter.int8_ms,
         "budget_ms": None if count is not None else budget_ms,
