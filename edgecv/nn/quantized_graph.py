@@ -133,17 +133,16 @@ def _highest(activation: ir.Node | None) -> float:
 
 
 def _layer(draft: Draft, node: ir.Node, read: str) -> LayerWeight:
-    weight, stored = constant_array(node.inputs[1]), draft.weights[str(node.name)]
-    assert weight is not None  # by placement
+    stored = draft.weights[str(node.name)]
     slot = bias_slot(node)
     holder, index = slot if slot is not None else (node, 2)
     bias = constant_array(holder.inputs[index]) if slot is not None and len(holder.inputs) > index else None
     affines = draft.affines
     written = affines.get(str(output_tensor(node).name))
-    fan_in = weight.size // len(stored.scale)
+    fan_in = stored.codes.size // len(stored.scale)
     spread = _SPREAD_STEP * math.sqrt(fan_in) * float(affines[read].scale * stored.scale.mean())
     step = spread if written is None else float(written.scale)
-    return LayerWeight(weight, stored, bias, output_step=step, int32=holder is node)
+    return LayerWeight(stored, bias, output_step=step, int32=holder is node)
 
 
 def _replace(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray) -> None:
