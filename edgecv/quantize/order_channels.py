@@ -27,7 +27,7 @@ _CHANNELWISE = frozenset(
 
 _FLATTENING = frozenset({"Flatten", "Reshape", "Squeeze"})
 
-_MOST_ROWS = 512
+_MOST_ROWS = 1024
 """Rows of weights of one layer that are looked at: enough to tell which channels are large together."""
 
 _ROUNDS = 100
