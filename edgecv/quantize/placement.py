@@ -79,6 +79,13 @@ def place_quantizers(model: ir.Model, exclude: Collection[str] = ()) -> Placemen
     )
 
 
+def token_tensors(model: ir.Model, placement: Placement) -> frozenset[str]:
+    """Return the tensors with a scale of their own that a MatMul layer reads: a transformer's tokens."""
+    layers = set(placement.layers)
+    read = {str(n.inputs[0].name) for n in model.graph if n.op_type == "MatMul" and n.name in layers}  # type: ignore[union-attr]
+    return frozenset(placement.shared.get(name, name) for name in read)
+
+
 def fused_activation(node: ir.Node) -> ir.Node | None:
     """Return the Relu or Clip that ONNX Runtime folds into the quantizer behind ``node``, or None.
 

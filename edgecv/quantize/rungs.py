@@ -10,6 +10,7 @@ from edgecv.quantize.empirical_bias import correct_biases_on_codes
 from edgecv.quantize.equalize import equalize
 from edgecv.quantize.ladder import Ground, Position, Rung, pick
 from edgecv.quantize.order_channels import order_channels
+from edgecv.quantize.placement import token_tensors
 from edgecv.quantize.range_search import SEARCH_IMAGES, search_ranges
 from edgecv.quantize.rounding import learn_rounding
 from edgecv.quantize.static import draft_network, observe_network
@@ -24,7 +25,8 @@ def per_channel(ground: Ground, before: Position | None, progress: Progress) -> 
     basis = ground.basis
     seen = observe_network(basis.model, basis.placement, ground.batches, n_images=ground.n_images, progress=progress)
     start = Position(basis.model, seen, None)  # type: ignore[arg-type]  # the draft is made in the next line
-    return _drafted(ground, start, {**basis.pixels, **ranges_of(seen, ground.ranges)}, progress)
+    tokens = token_tensors(basis.model, basis.placement)
+    return _drafted(ground, start, {**basis.pixels, **ranges_of(seen, ground.ranges, tokens)}, progress)
 
 
 def searched_ranges(ground: Ground, before: Position | None, progress: Progress) -> Position:
@@ -46,7 +48,8 @@ def equalized(ground: Ground, before: Position | None, progress: Progress) -> Po
     moved = replace(before, own=changed.model, seen=seen)
     if before.searched:
         return _drafted(ground, moved, _search(ground, moved, progress), progress)
-    return _drafted(ground, moved, {**ground.basis.pixels, **ranges_of(seen, ground.ranges)}, progress)
+    tokens = token_tensors(changed.model, placement)
+    return _drafted(ground, moved, {**ground.basis.pixels, **ranges_of(seen, ground.ranges, tokens)}, progress)
 
 
 def biases_on_codes(ground: Ground, before: Position | None, progress: Progress) -> Position:

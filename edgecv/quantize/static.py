@@ -29,7 +29,7 @@ from edgecv.quantize.draft import Draft, write_quantizers
 from edgecv.quantize.heads import HEAD_REASON, detection_head
 from edgecv.quantize.input_range import input_ranges
 from edgecv.quantize.layer_weights import limit_draft, quantize_weights
-from edgecv.quantize.placement import Placement, place_quantizers
+from edgecv.quantize.placement import Placement, place_quantizers, token_tensors
 from edgecv.quantize.rewrites import (
     ORDER_CHANNELS,
     Rewrite,
@@ -136,7 +136,7 @@ def quantize_static(
         model, manifest, batches, exclude=exclude, rewrites=rewrites, scheme=scheme, int8_heads=int8_heads
     )
     seen = observe_network(basis.model, basis.placement, batches, n_images=n_images, progress=progress)
-    spans = {**basis.pixels, **ranges_of(seen, ranges)}
+    spans = {**basis.pixels, **ranges_of(seen, ranges, token_tensors(basis.model, basis.placement))}
     draft = draft_network(
         basis.model,
         basis.placement,

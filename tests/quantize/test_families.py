@@ -311,3 +311,20 @@ def test_every_network_of_the_sweep_quantizes_runs_and_is_compared(
     assert c["conv_float"] == 0
     assert c["matmul_float"] <= attention
     assert noise > SWEEP[name]
+
+
+def test_no_token_of_a_transformer_is_clipped_and_convolutions_still_are() -> None:
+    model = small_model(VIT.body, {**VIT.shapes, "one": np.where(np.arange(32) == 7, 20, 1).astype(np.float32)})
+    scales: dict[str, dict[str, float]] = {}
+    for ranges in ("mse", "minmax"):
+        graph = quantize_static(model, MANIFEST, lambda: iter([DATA]), ranges=ranges, rewrites=()).model.graph
+        scales[ranges] = {
+            str(n.inputs[1].name): float(n.inputs[1].const_value.numpy())  # type: ignore[union-attr]
+            for n in graph
+            if n.op_type == "QuantizeLinear"
+        }
+    same = {name for name, scale in scales["mse"].items() if scale == scales["minmax"][name]}
+    assert {"n1_scale", "n2_scale", "h2_scale", "z2_scale"} <= same
+    plain = build(PLAIN)
+    found = [quantize_static(plain, MANIFEST, lambda: iter([DATA]), ranges=r).model for r in ("mse", "minmax")]
+    assert ir.to_proto(found[0]).SerializeToString() != ir.to_proto(found[1]).SerializeToString()
