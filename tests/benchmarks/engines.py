@@ -30,8 +30,9 @@ from edgecv.benchmark.latency import run_benchmark
 from edgecv.benchmark.plan import PRESETS, Preset, plan_candidates
 from edgecv.benchmark.rounds import Turns, run_rounds, warm_up
 from edgecv.benchmark.statistics import paired_ratio
-from edgecv.errors import EdgecvError
+from edgecv.errors import EdgecvError, EnvironmentRefusedError
 from edgecv.runtime.host import host_facts
+from edgecv.runtime.session import open_session
 
 PEERS = Path(__file__).with_name("peers")
 FLOAT_SLACK = 0.01
@@ -108,8 +109,10 @@ def main() -> None:
         judged = write_arrays(
             network, labelled_images(network, options.eval).limited(options.judge_images), folder, "evaluation"
         )
+        options.provider, refused = usable_providers(options.model, options.provider or ["cpu"])
         specs, failed = prepare(network, arrays, judged, folder, options)
-        tables = []
+        failed += refused
+        tables: list[dict[str, Any]] = []
         for threads in options.threads.split(","):
             pick = pick_configuration(options, threads)
             rows = measure(specs, int(threads), pick, folder, options)
@@ -151,10 +154,11 @@ def prepare(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Convert the network for every engine; return what to run, and the rows of what failed."""
     environments = dict(e.split("=", 1) for e in options.env)
-    own = {"engine": "edgecv", "images": str(judged.images), "python": sys.executable}
-    specs: list[dict[str, Any]] = [{**own, "name": "ONNX Runtime fp32", "path": str(network.source), "provider": "cpu"}]
+    own: dict[str, Any] = {"engine": "edgecv", "images": str(judged.images), "python": sys.executable}
+    reference = {"name": "ONNX Runtime fp32", "path": str(network.source), "provider": "cpu"}
+    specs = [{**own, **reference}]
     for path in [options.model, *options.int8]:
-        for provider in options.provider or ["cpu"]:
+        for provider in options.provider:
             if path is not options.model or provider != "cpu":
                 label = f"edgecv {path.stem} {provider}"
                 specs.append({**own, "name": label, "path": str(path.resolve()), "provider": provider})
@@ -191,7 +195,7 @@ def convert(
     """Run the conversion in a process and folder of its own; return why it failed, or nothing."""
     model = scratch / "float.onnx"
     model.write_bytes(network.body.read_bytes())
-    job = {
+    job: dict[str, Any] = {
         "model": str(model),
         "program": program,
         "calibration": str(arrays.normalized),
@@ -230,17 +234,28 @@ def write_program(network: Network, folder: Path, options: argparse.Namespace) -
     from edgecv.nn.models import build_network
 
     manifest = network.classifier.manifest
-    built = build_network(manifest.architecture, weights=options.weights, random_init=options.random_init)
+    built = build_network(str(manifest.architecture), weights=options.weights, random_init=options.random_init)
     program = torch.export.export(built.module.eval(), (torch.zeros(1, *manifest.input.input_size),))
     path = folder / "network.pt2"
     torch.export.save(program, path)
     return str(path)
 
 
+def usable_providers(model: Path, wanted: list[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the providers that start here, and rows that say why the others do not."""
+    usable, refused = [], []
+    for provider in wanted:
+        try:
+            open_session(model, provider=provider, threads=1)
+            usable.append(provider)
+        except EnvironmentRefusedError as e:
+            refused.append({"name": f"edgecv {provider}", "failed": str(e)})
+    return usable, refused
+
+
 def pick_configuration(options: argparse.Namespace, threads: str) -> str:
     """Let edgecv choose among its files and providers by its own benchmark; return the row's name."""
-    providers = options.provider or ["cpu"]
-    candidates = plan_candidates([options.model, *options.int8], providers, threads=[threads])
+    candidates = plan_candidates([options.model, *options.int8], options.provider, threads=[threads])
     report = run_benchmark(candidates, replace(PRESETS["rapid"], min_seconds=options.seconds))
     best = min(report.results, key=lambda r: r.latency_p50_ms)
     if best.model == str(options.model) and best.provider == "cpu":

@@ -1,6 +1,7 @@
 """edgecv against other post-training quantizers on the same images: quantizers.py MODEL... --calib C --eval E.
 
-    python tests/benchmarks/quantizers.py lite0.onnx --calib imagenet-calib --eval imagenet-eval --env nncf=nncf/bin/python
+    python tests/benchmarks/quantizers.py lite0.onnx --calib imagenet-calib --eval imagenet-eval \\
+        --env nncf=nncf/bin/python --env quark=quark/bin/python --env aimet=aimet/bin/python
 
 Every tool runs in a process and an empty folder of its own, with the same images; one that is not installed is named
 with what installs it. Their packages do not fit into one environment, so ``--env NAME=PYTHON`` says whose interpreter

@@ -1,5 +1,7 @@
 """ONNX Runtime's ``quantize_static``; ``settings`` are its keyword arguments, enumerations by name."""
 
+from typing import Any
+
 from job import Inputs, Job, run
 
 
@@ -10,7 +12,7 @@ def quantize(job: Job, inputs: Inputs) -> None:
         def __init__(self) -> None:
             self.left = inputs()
 
-        def get_next(self) -> dict[str, object] | None:
+        def get_next(self) -> dict[str, Any] | None:
             return next(({job["input"]: x} for x in self.left), None)
 
     known = {"activation_type": QuantType, "weight_type": QuantType, "calibrate_method": CalibrationMethod}

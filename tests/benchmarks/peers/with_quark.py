@@ -3,6 +3,8 @@
 Its presets quantize whole tensors to int8, and their files run mostly in float.
 """
 
+from typing import Any
+
 from job import Inputs, Job, run
 
 
@@ -23,7 +25,7 @@ def quantize(job: Job, inputs: Inputs) -> None:
         def __init__(self) -> None:
             self.left = inputs()
 
-        def get_next(self) -> dict[str, object] | None:
+        def get_next(self) -> dict[str, Any] | None:
             return next(({job["input"]: x} for x in self.left), None)
 
         def rewind(self) -> None:
