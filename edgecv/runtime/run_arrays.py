@@ -5,6 +5,7 @@ answers become ``out-0.npy``, … and, at the end, ``answer.json``. A line on st
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,12 +19,18 @@ DONE = "edgecv-batch "
 
 
 def run_folder(folder: Path) -> None:
-    """Do the job in ``folder``; an error that is no bug goes into ``answer.json``."""
+    """Do the job in ``folder``; an error that is no bug goes into ``answer.json``.
+
+    Ends early when whoever started it is gone: nobody reads the rest.
+    """
+    parent = os.getppid()
     job = json.loads((folder / "job.json").read_text())
     answer: dict[str, str] = {"error": ""}
     try:
         session = open_session(Path(job["model"]), provider="cpu", threads=1).session
         for number in range(job["batches"]):
+            if os.getppid() != parent:
+                return
             output = session.run([job["output"]], {job["input"]: np.load(folder / f"in-{number}.npy")})[0]
             np.save(folder / f"out-{number}.npy", output)
             print(f"{DONE}{number + 1}", flush=True)  # noqa: T201  (the parent's progress)
