@@ -35,9 +35,9 @@ def mirrored_and_shifted(images: np.ndarray, rng: np.random.Generator) -> np.nda
         images: (N, H, W, 3) or (N, 3, H, W), any dtype; of another shape they are returned as they are.
         rng: Source of chance.
     """
-    if images.ndim != 4 or 3 not in (images.shape[1], images.shape[3]):
+    first = _first_side(images)
+    if first is None:
         return images
-    first = 1 if images.shape[3] == 3 else 2
     height, width = images.shape[first : first + 2]
     reach = int(height * MAX_SHIFT), int(width * MAX_SHIFT)
     edges = [(0, 0)] * 4
@@ -51,6 +51,19 @@ def mirrored_and_shifted(images: np.ndarray, rng: np.random.Generator) -> np.nda
         image = wide[i][tuple(window)]
         moved[i] = np.flip(image, axis=first) if rng.random() < 0.5 else image
     return moved
+
+
+def with_mirrored(images: np.ndarray) -> np.ndarray:
+    """Return the images and behind them their mirror images; of another shape than images, themselves alone."""
+    first = _first_side(images)
+    return images if first is None else np.concatenate([images, np.flip(images, axis=first + 1)])
+
+
+def _first_side(images: np.ndarray) -> int | None:
+    """Return the dimension of the height; None for what are no images of three channels."""
+    if images.ndim != 4 or 3 not in (images.shape[1], images.shape[3]):
+        return None
+    return 1 if images.shape[3] == 3 else 2
 
 
 def _draw(held: list[np.ndarray], size: int, rng: np.random.Generator) -> np.ndarray:

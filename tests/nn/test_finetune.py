@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -52,7 +53,7 @@ def test_codes_chosen_with_care_are_not_rounded_to_nearest_again() -> None:
     codes = {n: np.clip(w.codes + rng.integers(-1, 2, w.codes.shape), -127, 127) for n, w in draft.weights.items()}
     moved = {n: replace(w, codes=codes[n].astype(np.int8)) for n, w in draft.weights.items()}
     start = replace(draft, weights=moved)
-    tuned = tune(own, start, epochs=2, learning_rate=0.015)
+    tuned = tune(own, start, epochs=6, learning_rate=0.015)
     kept = [(tuned.weights[n].codes == w.codes).mean() for n, w in moved.items()]
     assert tuned is not start
     assert min(kept) > 0.95
@@ -62,7 +63,7 @@ def test_the_draft_and_the_network_it_started_from_are_not_changed() -> None:
     own, draft = coarse_draft()
     bytes_before = [ir.to_proto(m).SerializeToString() for m in (own, draft.model)]
     codes = {n: w.codes.copy() for n, w in draft.weights.items()}
-    tuned = tune(own, draft, epochs=2)
+    tuned = tune(own, draft, epochs=4)
     assert tuned is not draft
     assert [ir.to_proto(m).SerializeToString() for m in (own, draft.model)] == bytes_before
     assert all((draft.weights[n].codes == c).all() for n, c in codes.items())
@@ -119,6 +120,8 @@ def test_the_rung_moves_the_draft_alone_and_steps_back_when_nothing_is_gained(mo
     basis = prepare_basis(residual_model(), MANIFEST, batches)  # type: ignore[arg-type]
     ground = Ground(basis, batches, TEST[:8], len(TRAIN))  # type: ignore[arg-type]
     position = Position(own, Observations({}, {}, 0), draft)
+    faster = partial(finetune, learning_rate=0.06, epochs=6)
+    monkeypatch.setattr("edgecv.nn.finetune.finetune", faster)
     found = finetuned(ground, position, no_progress)
     assert found is not None
     assert found.own is own

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgecv.nn.training_images import SHUFFLED, mirrored_and_shifted, shuffled_batches
+from edgecv.nn.training_images import SHUFFLED, mirrored_and_shifted, shuffled_batches, with_mirrored
 
 
 def numbered(count: int) -> np.ndarray:
@@ -48,6 +48,16 @@ def test_images_are_mirrored_and_shifted_by_whole_pixels(channels_last: bool) ->
     assert shifts == {-2, -1, 0, 1, 2}
 
 
+@pytest.mark.parametrize("axis", [2, 3])
+def test_mirror_images_follow_the_images(axis: int) -> None:
+    shape = (2, 4, 5, 3) if axis == 2 else (2, 3, 4, 5)
+    data = np.arange(120).reshape(shape)
+    found = with_mirrored(data)
+    np.testing.assert_array_equal(found[:2], data)
+    np.testing.assert_array_equal(np.flip(found[2:], axis=axis), data)
+
+
 def test_what_is_no_image_is_left_alone() -> None:
     data = np.zeros((2, 5))
     assert mirrored_and_shifted(data, np.random.default_rng(0)) is data
+    assert with_mirrored(data) is data
