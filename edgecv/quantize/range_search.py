@@ -82,7 +82,7 @@ def _judge(
     tensor: ir.Value,
     reference: Sequence[Sequence[np.ndarray]],
 ) -> Callable[[Range], float] | None:
-    """Return the function from a range of ``tensor`` to its error; None when the outputs do not depend on the tensor."""
+    """Return the function from a range of ``tensor`` to its error; None when no output depends on the tensor."""
     behind = [o for o in outputs if o not in live]
     part = open_part(model, rest, behind, live) if behind else None
     if part is None or tensor not in part.feeds:
