@@ -58,7 +58,7 @@ def test_a_portable_file_is_bit_equal_without_vnni_and_another_is_not(
         Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
     equal = {}
     for portable in (True, False):
-        candidate = quantized(tiny_model, scheme=PORTABLE if portable else FULL_RANGE)
+        candidate = quantized(tiny_model, portable=portable)
         arguments = ["--data", str(tmp_path / "images"), "--device", "qemu-x86:Haswell", "-n", "6", "--json"]
         main(["verify", str(tiny_model), str(candidate), *arguments])
         found = json.loads(capsys.readouterr().out)["device"]
