@@ -6,7 +6,8 @@
 Every tool runs in a process and an empty folder of its own, with the same images; one that is not installed is named
 with what installs it. Their packages do not fit into one environment, so ``--env NAME=PYTHON`` says whose interpreter
 runs a tool. Peers are given the network from its normalized float32 image on, and are timed on it; edgecv's file takes
-the photograph's bytes, and its normalization is inside its latency and its decoding of the files inside its seconds.
+the photograph's bytes, and its normalization is inside its latency. ``edgecv METHOD`` is the command, with decoding and
+judging on the clock; ``edgecv quantize_static`` its first rung as a library call on decoded arrays, as the peers' are.
 
 Not collected by pytest: it takes minutes and measures the machine it runs on.
 """
@@ -53,10 +54,11 @@ class Tool:
 
 
 BY_CHANNEL = {"per_channel": True, "activation_type": "QUInt8", "weight_type": "QInt8"}
-FIRST_RUNG, ENTROPY = "edgecv per-channel", "ORT u8s8 entropy"
+FIRST_RUNG, ENTROPY = "edgecv quantize_static", "ORT u8s8 entropy"
 TOOLS = (
-    Tool(FIRST_RUNG, "edgecv", "edgecv[tools]", {"method": "per-channel"}),
+    Tool(FIRST_RUNG, "edgecv", "edgecv[tools]", {"library": True}),
     Tool(ENTROPY, "onnxruntime", "onnxruntime onnx", {**BY_CHANNEL, "calibrate_method": "Entropy"}),
+    Tool("edgecv per-channel", "edgecv", "edgecv[tools]", {"method": "per-channel"}),
     Tool("edgecv round", "edgecv", "edgecv[tools]", {"method": "round"}),
     Tool("ORT defaults", "onnxruntime", "onnxruntime onnx"),
     Tool("ORT u8s8 MinMax", "onnxruntime", "onnxruntime onnx", BY_CHANNEL),
@@ -72,7 +74,9 @@ def main() -> None:
     environments = dict(e.split("=", 1) for e in options.env)
     tools = [t for t in TOOLS if not options.only or any(word in t.name for word in options.only)]
     if options.device:
-        on_device = [replace(t, settings={**t.settings, "device": options.device}) for t in tools if t.peer == "edgecv"]
+        on_device = [
+            replace(t, settings={**t.settings, "device": options.device}) for t in tools if "method" in t.settings
+        ]
         tools += [replace(t, name=f"{t.name}, {options.device}") for t in on_device]
     report = []
     for model in options.models:
@@ -155,6 +159,7 @@ def quantize(
         "model": str(model),
         "source": str(network.source),
         "calibration": str(arrays.normalized),
+        "images_file": str(arrays.images),
         "photographs": str(options.calib.resolve()),
         "images": options.images,
         "input": network.body_input,

@@ -9,7 +9,7 @@ def quantize(job: Job, inputs: Inputs) -> None:
 
     model = onnx.load(job["model"])
     settings = {}
-    if job.get("settings", {}).get("equalize"):
+    if job["settings"].get("equalize"):
         from aimet_onnx.cross_layer_equalization import (  # type: ignore[import-not-found,unused-ignore]
             equalize_model,
         )

@@ -16,7 +16,7 @@ def quantize(job: Job, inputs: Inputs) -> None:
             return next(({job["input"]: x} for x in self.left), None)
 
     known = {"activation_type": QuantType, "weight_type": QuantType, "calibrate_method": CalibrationMethod}
-    settings = {k: known[k][v] if k in known else v for k, v in job.get("settings", {}).items()}
+    settings = {k: known[k][v] if k in known else v for k, v in job["settings"].items()}
     quantize_static(job["model"], job["output"], Reader(), **settings)
 
 

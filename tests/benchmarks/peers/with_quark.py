@@ -31,7 +31,7 @@ def quantize(job: Job, inputs: Inputs) -> None:
         def rewind(self) -> None:
             self.left = inputs()
 
-    settings = job.get("settings", {})
+    settings = job["settings"]
     rounding = AdaRoundConfig(
         data_size=settings.get("adaround_images", 32),
         batch_size=2,
