@@ -4,8 +4,9 @@ import numpy as np
 import onnx_ir as ir
 from small_graphs import MANIFEST, images
 
+from edgecv.quantize.basis import draft_network, observe_network, prepare_basis
+from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.draft import Draft
-from edgecv.quantize.static import draft_network, observe_network, prepare_basis, ranges_of
 
 
 def small_draft(

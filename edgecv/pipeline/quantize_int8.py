@@ -14,12 +14,13 @@ from edgecv.pipeline.export import require_extra
 from edgecv.pipeline.mixed_precision import MIXED_IMAGES, Machine, mix_precision
 from edgecv.pipeline.quantize_request import QuantizeRequest, input_batches
 from edgecv.progress import Progress
+from edgecv.quantize.basis import prepare_basis
 from edgecv.quantize.calibrate import check_method
 from edgecv.quantize.ladder import NEAR_DB, RUNG_NAMES, Ground, Position, Rung, Step, check_rung, climb, divide, pick
 from edgecv.quantize.mixed import KeepFloat, parse_keep_float
 from edgecv.quantize.rungs import RUNGS
 from edgecv.quantize.sensitivity import SENSITIVITY_IMAGES
-from edgecv.quantize.static import QuantizedModel, finish, prepare_basis
+from edgecv.quantize.static import QuantizedModel, finish
 
 if TYPE_CHECKING:
     from edgecv.pipeline.explain import Explanation

@@ -26,7 +26,7 @@ class Draft:
     """A float network and the decisions about its quantization. Nothing in it is changed in place: make a new one.
 
     Attributes:
-        model: float32, prepared (:func:`edgecv.quantize.static.prepare_float_model`); its biases are those to store.
+        model: float32, prepared (:func:`edgecv.quantize.basis.prepare_float_model`); its biases are those to store.
         placement: What runs in int8.
         ranges: Range of every tensor of ``placement.tensors`` that has a scale of its own, the input included.
         weights: Stored weights by node name, for every node of ``placement.layers``.

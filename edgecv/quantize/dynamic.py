@@ -17,11 +17,12 @@ from edgecv.errors import UsageError
 from edgecv.graph.opset import set_lowest_ir_version
 from edgecv.graph.values import add_initializer, constant_array, make_node, unique_name
 from edgecv.progress import Progress, no_progress
+from edgecv.quantize.basis import prepare_float_model
 from edgecv.quantize.checks import resolve_excluded
 from edgecv.quantize.coverage import measure_coverage
 from edgecv.quantize.pair_sums import limit_channels
 from edgecv.quantize.placement import place_quantizers, weight_axis
-from edgecv.quantize.static import QuantizedModel, prepare_float_model, tool_versions
+from edgecv.quantize.static import QuantizedModel, tool_versions
 from edgecv.quantize.weight_storage import store_int8
 from edgecv.quantize.weights import quantize_weight
 

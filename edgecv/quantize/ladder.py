@@ -17,9 +17,9 @@ import onnx_ir as ir
 from edgecv.errors import UsageError, nearest
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches
+from edgecv.quantize.basis import Basis
 from edgecv.quantize.calibrate import Observations
 from edgecv.quantize.draft import Draft, error_db, output_error, run_outputs, write_quantizers
-from edgecv.quantize.static import Basis
 
 RUNG_NAMES = ("per-channel", "ranges", "equalize", "bias", "round", "mixed", "finetune")
 """In the order they are tried: by what they cost to compute, then by what they cost on the device."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from edgecv.progress import Progress
 from edgecv.quantize.affine import Range
+from edgecv.quantize.basis import draft_network, observe_network
 from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.empirical_bias import correct_biases_on_codes
 from edgecv.quantize.equalize import equalize
@@ -13,7 +14,6 @@ from edgecv.quantize.order_channels import order_channels
 from edgecv.quantize.placement import token_tensors
 from edgecv.quantize.range_search import SEARCH_IMAGES, search_ranges
 from edgecv.quantize.rounding import learn_rounding
-from edgecv.quantize.static import draft_network, observe_network
 from edgecv.quantize.weights import QuantizedWeight
 
 BIAS_IMAGES = 32

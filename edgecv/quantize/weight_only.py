@@ -20,12 +20,13 @@ from edgecv.graph.values import constant_array
 from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches
+from edgecv.quantize.basis import prepare_float_model
 from edgecv.quantize.checks import resolve_excluded
 from edgecv.quantize.compared import compare_answers, images_to_compare
 from edgecv.quantize.coverage import measure_coverage
 from edgecv.quantize.draft import output_error, run_outputs
 from edgecv.quantize.placement import WEIGHT_OPS, weight_axis
-from edgecv.quantize.static import QuantizedModel, prepare_float_model, tool_versions
+from edgecv.quantize.static import QuantizedModel, tool_versions
 from edgecv.quantize.weight_storage import (
     HALF_LIMIT,
     decode_int4,

@@ -10,9 +10,10 @@ from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches
 from edgecv.quantize.affine import WIDE_LEVELS
+from edgecv.quantize.basis import draft_network, observe_network, prepare_basis
 from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.checks import check_float_model
-from edgecv.quantize.static import QuantizedModel, draft_network, finish, observe_network, prepare_basis
+from edgecv.quantize.static import QuantizedModel, finish
 
 MIN_WIDE_OPSET = 21
 """QuantizeLinear takes uint16 since 21 (ONNX operator changelog)."""

@@ -11,10 +11,10 @@ from small_graphs import MANIFEST, images, residual_model, run, small_model, sqn
 from edgecv.errors import UsageError
 from edgecv.nn.finetune import distance, finetune, finetuned, residual_streams
 from edgecv.progress import no_progress
+from edgecv.quantize.basis import prepare_basis
 from edgecv.quantize.calibrate import Observations
 from edgecv.quantize.draft import Draft, write_quantizers
 from edgecv.quantize.ladder import Ground, Position
-from edgecv.quantize.static import prepare_basis
 from edgecv.quantize.weights import decode_weight, encode_weight
 
 TRAIN, TEST = images(40, seed=3), images(64, seed=9)

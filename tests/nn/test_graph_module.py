@@ -9,7 +9,7 @@ from small_graphs import images, residual_model, run, small_model
 
 from edgecv.errors import UsageError
 from edgecv.nn.graph_module import GraphModule
-from edgecv.quantize.static import prepare_float_model
+from edgecv.quantize.basis import prepare_float_model
 
 DATA = images(3)
 HEAD = " g = GlobalAveragePool(r) f = Flatten(g) y = Gemm(f, v)"

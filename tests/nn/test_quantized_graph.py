@@ -13,8 +13,9 @@ from small_graphs import RESIDUAL, RESIDUAL_WEIGHTS, images, residual_model, sma
 from edgecv.nn.fake_quant import activation_codes
 from edgecv.nn.quantized_graph import QuantizedGraph
 from edgecv.quantize.affine import Range, affine_of
+from edgecv.quantize.basis import draft_network, observe_network, prepare_basis
+from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.draft import Draft, write_quantizers
-from edgecv.quantize.static import draft_network, observe_network, prepare_basis, ranges_of
 from edgecv.quantize.weights import QuantizedWeight, decode_weight, encode_weight
 
 DATA = images(12)

@@ -11,8 +11,8 @@ from edgecv.pipeline.explain_chart import draw_explanation, shortened
 from edgecv.pipeline.explain_page import COLUMNS, cells, explanation_page, worst_table, write_explanation
 from edgecv.pipeline.mixed_precision import Machine
 from edgecv.quantize.affine import Range
+from edgecv.quantize.basis import draft_network, observe_network, prepare_basis
 from edgecv.quantize.calibrate import ranges_of
-from edgecv.quantize.static import draft_network, observe_network, prepare_basis
 
 DATA = images(16)
 OTHERS = ("Add_5", "GlobalAveragePool_7", "Gemm_9")

@@ -2,9 +2,9 @@ from small_graphs import MANIFEST, images, residual_model
 
 from edgecv.benchmark.profile import Profile, Slice
 from edgecv.pipeline.layer_cost import extra_ms, layer_costs, open_cost_meter, times_of
+from edgecv.quantize.basis import draft_network, observe_network, prepare_basis
 from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.restrict import keep_float
-from edgecv.quantize.static import draft_network, observe_network, prepare_basis
 
 BEFORE = {("stem", "QLinearConv"): 2.0, ("dw", "QLinearConv"): 1.0, ("Transpose", "Transpose"): 0.2}
 AFTER = {

@@ -6,9 +6,9 @@ from edgecv.benchmark.statistics import Interval
 from edgecv.pipeline import mixed_precision
 from edgecv.pipeline.layer_cost import CostMeter
 from edgecv.pipeline.mixed_precision import Machine, mix_precision
+from edgecv.quantize.basis import Basis, draft_network, observe_network, prepare_basis
 from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.draft import Draft
-from edgecv.quantize.static import Basis, draft_network, observe_network, prepare_basis
 
 DATA = images(32)
 

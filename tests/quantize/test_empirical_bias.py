@@ -4,9 +4,9 @@ from small_graphs import MANIFEST, images, residual_model, run, small_model, sqn
 
 from edgecv.graph.values import constant_array
 from edgecv.quantize.affine import Range
+from edgecv.quantize.basis import draft_network, observe_network, prepare_basis
 from edgecv.quantize.draft import Draft, run_outputs, write_quantizers
 from edgecv.quantize.empirical_bias import correct_biases_on_codes
-from edgecv.quantize.static import draft_network, observe_network, prepare_basis
 
 DATA, TEST = images(48), images(64, seed=9)
 

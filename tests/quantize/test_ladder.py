@@ -7,9 +7,9 @@ from small_graphs import MANIFEST, images, residual_model
 from edgecv.errors import UsageError
 from edgecv.progress import Progress
 from edgecv.quantize.affine import Range
+from edgecv.quantize.basis import draft_network, prepare_basis
 from edgecv.quantize.ladder import Ground, Position, Rung, check_rung, climb, divide, pick, top1_agreement
 from edgecv.quantize.rungs import per_channel
-from edgecv.quantize.static import draft_network, prepare_basis
 
 DATA = images(40)
 

@@ -8,10 +8,10 @@ from small_graphs import MANIFEST, images, residual_model, run, sqnr_db
 from edgecv.errors import UsageError
 from edgecv.quantize import mixed
 from edgecv.quantize.affine import Range
+from edgecv.quantize.basis import draft_network, observe_network, prepare_basis
 from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.draft import Draft, write_quantizers
 from edgecv.quantize.mixed import KeepFloat, mix, parse_keep_float
-from edgecv.quantize.static import draft_network, observe_network, prepare_basis
 
 DATA = images(32)
 OTHERS = images(32, seed=7)

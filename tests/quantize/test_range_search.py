@@ -3,10 +3,10 @@ import onnx_ir as ir
 from small_graphs import MANIFEST, images, run, small_model, sqnr_db
 
 from edgecv.quantize.affine import Range
+from edgecv.quantize.basis import draft_network, observe_network, prepare_basis
 from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.draft import write_quantizers
 from edgecv.quantize.range_search import search_ranges
-from edgecv.quantize.static import draft_network, observe_network, prepare_basis
 
 DATA, TEST = images(24), images(64, seed=9)
 

@@ -1,11 +1,11 @@
 import numpy as np
 from small_graphs import MANIFEST, images, residual_model, run, small_model
 
+from edgecv.quantize.basis import Basis, draft_network, observe_network, prepare_basis
 from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.checks import resolve_excluded
 from edgecv.quantize.draft import Draft, output_error, run_outputs, write_quantizers
 from edgecv.quantize.restrict import keep_float, layer_labels, without
-from edgecv.quantize.static import Basis, draft_network, observe_network, prepare_basis
 
 DATA = images(32)
 

@@ -5,14 +5,15 @@ from small_graphs import MANIFEST, images, residual_model, run, small_model, sqn
 
 from edgecv.graph.values import constant_array
 from edgecv.quantize.activations import Batches
+from edgecv.quantize.basis import draft_network, observe_network
 from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.draft import write_quantizers
 from edgecv.quantize.input_range import input_ranges
+from edgecv.quantize.layer_weights import quantize_weights
 from edgecv.quantize.pair_sums import kernel_rows, pair_limit, pair_sums
 from edgecv.quantize.placement import place_quantizers
 from edgecv.quantize.rounding import learn_rounding
 from edgecv.quantize.rounding_solver import round_rows
-from edgecv.quantize.static import draft_network, observe_network, quantize_weights
 from edgecv.quantize.weights import QuantizedWeight, decode_weight, smallest_scales
 
 DATA = images(48)

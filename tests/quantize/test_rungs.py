@@ -10,10 +10,10 @@ from small_graphs import MANIFEST, images, run, small_model, sqnr_db
 
 from edgecv.progress import no_progress
 from edgecv.quantize.affine import Range
+from edgecv.quantize.basis import prepare_basis
 from edgecv.quantize.draft import write_quantizers
 from edgecv.quantize.ladder import Ground, Position, divide
 from edgecv.quantize.rungs import RUNGS
-from edgecv.quantize.static import prepare_basis
 
 DATA, TEST = images(40), images(64, seed=9)
 HEAD = "g = GlobalAveragePool(e) f = Flatten(g) y = Gemm(f, u)"

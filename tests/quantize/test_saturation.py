@@ -8,11 +8,12 @@ from small_graphs import MANIFEST, images, residual_model, small_model
 from edgecv.config.device import FULL_RANGE, PORTABLE
 from edgecv.progress import no_progress
 from edgecv.quantize import rungs
+from edgecv.quantize.basis import draft_network, observe_network, prepare_basis
 from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.dynamic import quantize_dynamic
 from edgecv.quantize.ladder import Ground
 from edgecv.quantize.saturation import audit_saturation, describe_audit
-from edgecv.quantize.static import draft_network, finish, observe_network, prepare_basis, quantize_static
+from edgecv.quantize.static import finish, quantize_static
 
 DATA = images(8)
 

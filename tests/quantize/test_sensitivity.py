@@ -6,12 +6,12 @@ import pytest
 from small_graphs import MANIFEST, images, residual_model, small_model
 
 from edgecv.quantize.affine import Range, affine_of
+from edgecv.quantize.basis import draft_network, observe_network, prepare_basis
 from edgecv.quantize.calibrate import ranges_of
 from edgecv.quantize.draft import Draft, output_error, run_outputs, write_quantizers
 from edgecv.quantize.placement import place_quantizers
 from edgecv.quantize.restrict import keep_float
 from edgecv.quantize.sensitivity import measure_sensitivity
-from edgecv.quantize.static import draft_network, observe_network, prepare_basis
 
 DATA = images(32)
 

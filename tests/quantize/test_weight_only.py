@@ -87,9 +87,7 @@ def test_a_weight_beyond_float16_stays_float32() -> None:
 
 def test_stored_weights_are_not_quantized_again() -> None:
     stored = store_weights(network(), MANIFEST, bits=8).model
-    with pytest.raises(
-        UsageError, match=r"its weights are stored as int8.*quantize the float model it was made from"
-    ):
+    with pytest.raises(UsageError, match=r"its weights are stored as int8.*quantize the float model it was made from"):
         quantize_static(stored, MANIFEST, lambda: iter([DATA]))
 
 
