@@ -167,7 +167,7 @@ def ladder_notes(summary: Mapping[str, Any]) -> list[str]:
     for step in summary.get("ladder", ()):
         name = f"rung {step['rung']}:"
         if step["sqnr_db"] is None:
-            notes.append(f"{name} nothing to do")
+            notes.append(f"{name} nothing gained")
             continue
         gain = "" if step["gain_db"] is None else f" ({step['gain_db']:+.2f}{'' if step['kept'] else ', not kept'})"
         same = "" if step["agreement"] is None else f", agreement {step['agreement']:.1%}"

@@ -113,8 +113,11 @@ def open_part(
 
 
 def _input(name: str, array: np.ndarray) -> ir.Value:
+    """A float tensor may have any shape of its rank; a list of numbers keeps its length, which Resize must know."""
     kind = ir.TensorType(ir.DataType.from_numpy(array.dtype))
-    return ir.Value(name=name, type=kind, shape=ir.Shape([f"{name}_{axis}" for axis in range(array.ndim)]))
+    is_list = array.dtype.kind == "i" and array.ndim == 1
+    shape = array.shape if is_list else [f"{name}_{axis}" for axis in range(array.ndim)]
+    return ir.Value(name=name, type=kind, shape=ir.Shape(shape))
 
 
 def _constant(name: str, array: np.ndarray) -> ir.Value:

@@ -1,6 +1,6 @@
 import numpy as np
 import onnx_ir as ir
-from small_graphs import images, residual_model, run
+from small_graphs import images, residual_model, run, small_model
 
 from edgecv.quantize.walk import open_part, walk
 
@@ -50,3 +50,14 @@ def test_the_rest_of_a_graph_runs_from_the_tensors_that_are_alive() -> None:
             part = open_part(model, order[position + 1 :], list(model.graph.outputs), live)
             assert {v.name for v in part.feeds} == {"r", "low"}
             assert np.allclose(part.run(live)[0][0], run(model, DATA), rtol=1e-5, atol=1e-6)
+
+
+def test_sizes_that_are_computed_are_walked_through() -> None:
+    body = """
+        a = Conv(image, w) s = Shape(a) n = Slice(s, zero, two) m = Concat<axis=0>(n, size)
+        r = Resize<mode="linear">(a, , , m) g = GlobalAveragePool(r) y = Flatten(g)
+    """
+    numbers = {"zero": [0], "two": [2], "size": [7, 7]}
+    model = small_model(body, {"w": (4, 3, 3, 3)} | {k: np.array(v, np.int64) for k, v in numbers.items()})
+    *_, (_, live) = walk(model, DATA)
+    assert np.allclose(live[model.graph.outputs[0]][0], run(model, DATA), rtol=1e-5, atol=1e-6)
