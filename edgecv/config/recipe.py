@@ -22,11 +22,14 @@ class ExportStage:
 
 @dataclass(frozen=True, slots=True)
 class QuantizeStage:
-    """``edgecv quantize``: mode and how activation ranges are chosen."""
+    """``edgecv quantize``: its options by their names; an empty ``device`` means int8 that any CPU computes alike."""
 
     mode: str = "int8"
     ranges: str = "mse"
+    method: str = "auto"
     keep_float: tuple[str, ...] = ()
+    device: str = ""
+    activations: int = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def quantize_int8(
 
     Without a gate, and where the gate cannot decide on the images it has, the goal is
     :data:`edgecv.quantize.ladder.NEAR_DB`. The rungs that cost time on the device or much time here (``mixed``,
-    ``finetune``) are taken only for a gate or when they are asked for.
+    ``finetune``) are taken only when a gate fails for certain or when they are asked for.
 
     Raises:
         UsageError: Unknown rung or layer, or as :func:`edgecv.quantize.static.quantize_static`.
@@ -66,20 +66,24 @@ def quantize_int8(
     basis = prepare_basis(model, manifest, batches, exclude=kept.names, scheme=scheme)
     fit, held, n_fit = divide(batches, len(dataset))
     ground = Ground(basis, fit, held, n_fit, request.ranges, request.seed)
-    judged: list[tuple[Position, QuantizedModel, dict[str, Any] | None]] = []
+    judged: list[tuple[Position, QuantizedModel, dict[str, Any] | None]] = []  # the last one only
 
     def good_enough(position: Position, sqnr_db: float) -> tuple[bool, str]:
         if request.method != AUTO or mixing.wanted or request.max_drop is None:
             return request.method == AUTO and not mixing.wanted and sqnr_db >= NEAR_DB, ""
         quantized = finish(position.draft, basis, {})
         parity = judge(quantized)
-        judged.append((position, quantized, parity))
+        judged[:] = [(position, quantized, parity)]
         verdict = "" if parity is None else str(parity["verdict"])
         return verdict == "pass" or (verdict == "undecided" and sqnr_db >= NEAR_DB), verdict
 
-    position, steps = climb(ground, rungs, good_enough, progress=progress)
-    if judged and judged[-1][0] is position:
-        _, quantized, parity = judged[-1]
+    def worth(rung: str) -> bool:
+        asked_for = rung in RUNGS or request.method != AUTO or mixing.wanted
+        return asked_for or (bool(judged) and judged[0][2] is not None and judged[0][2]["verdict"] == "fail")
+
+    position, steps = climb(ground, rungs, good_enough, worth=worth, progress=progress)
+    if judged and judged[0][0] is position:
+        _, quantized, parity = judged[0]
     else:
         quantized = finish(position.draft, basis, {})
         parity = judge(quantized)
@@ -165,7 +169,9 @@ def _described(
         "images": ground.n_images,
         "held_out": len(ground.held) if ground.n_images < n_all else 0,
     }
-    summary = {**quantized.summary, "settings": settings, "ladder": [s.as_dict() for s in steps], "mixed": mixed}
+    ladder = [s.as_dict() for s in steps]
+    described = mixed if "mixed" in settings["rungs"] else None
+    summary = {**quantized.summary, "settings": settings, "ladder": ladder, "mixed": described}
     return replace(quantized, summary=summary)
 
 

@@ -116,6 +116,7 @@ def climb(
     rungs: Mapping[str, Rung],
     good_enough: Callable[[Position, float], tuple[bool, str]],
     *,
+    worth: Callable[[str], bool] = lambda rung: True,
     progress: Progress = no_progress,
 ) -> tuple[Position, list[Step]]:
     """Try the rungs in order until the best position is good enough, and return it with what came of each.
@@ -124,6 +125,7 @@ def climb(
         ground: See :class:`Ground`.
         rungs: Name to rung; the first starts from nothing.
         good_enough: Asked of every new best position and its SQNR in dB: whether to stop, and the gate's word.
+        worth: Asked before a rung is tried; one that is not worth its time is passed over.
         progress: See :mod:`edgecv.progress`.
     """
     reference = run_outputs(ground.basis.model, ground.held)
@@ -131,6 +133,8 @@ def climb(
     best_db = -np.inf
     steps: list[Step] = []
     for name, rung in rungs.items():
+        if not worth(name):
+            continue
         began = time.perf_counter()
         found = rung(ground, best, progress)
         if found is None:

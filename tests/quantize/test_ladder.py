@@ -69,6 +69,12 @@ def test_the_climb_ends_where_it_is_good_enough() -> None:
     assert asked == [s.sqnr_db for s in steps]
 
 
+def test_a_rung_that_is_not_worth_its_time_is_passed_over() -> None:
+    rungs = {"coarse": with_ranges(50), "dear": with_ranges(1)}
+    _, steps = climb(ground(), rungs, never, worth=lambda rung: rung != "dear")
+    assert [s.rung for s in steps] == ["coarse"]
+
+
 def test_a_rung_with_nothing_to_do_says_so() -> None:
     rungs: dict[str, Rung] = {"good": with_ranges(1), "idle": lambda on, before, progress: None}
     _, steps = climb(ground(), rungs, never)
