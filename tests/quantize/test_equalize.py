@@ -130,15 +130,6 @@ def test_a_bias_that_two_layers_share_is_scaled_for_the_one_alone() -> None:
     np.testing.assert_allclose(run(found.model, TEST), run(model, TEST), rtol=1e-4, atol=1e-4)
 
 
-def test_a_dense_layer_behind_a_clip_keeps_its_weights() -> None:
-    body = "a = Conv(image, w) b = Clip(a, zero, six) c = Conv(b, v) g = GlobalAveragePool(c) y = Flatten(g)"
-    shapes: dict[str, object] = {"w": (8, 3, 1, 1), "v": (5, 8, 1, 1)}
-    shapes |= {"zero": np.array(0, np.float32), "six": np.array(6, np.float32)}
-    model = small_model(body, shapes)
-    assert len(find_groups(model)) == 1
-    assert equalize(model, data()).groups == 0
-
-
 def group(**changes: object) -> ChannelGroup:
     fields = {"channels": 5, "tensors": ("t",), "producers": ("p",), "consumers": ("c",), "bounds": {"t": 6.0}}
     return ChannelGroup(**(fields | {"only_depthwise": True} | changes))  # type: ignore[arg-type]
@@ -150,6 +141,12 @@ def test_factors_stop_at_the_margin_the_limit_the_tail_and_the_bound() -> None:
     rare = np.array([2.5, 0.001, 4.0, 6.0, 0.0])
     factors = choose_factors(group(), {"t": Peaks(largest, rare)})
     np.testing.assert_allclose(factors, [6 / (MARGIN * 2), LIMIT, 6 / 4.0, 1, 1])
+
+
+def test_behind_a_clip_a_dense_layer_takes_half_of_the_factor() -> None:
+    peaks = {"t": Peaks(np.full(5, 2.0), np.full(5, 2.0))}
+    np.testing.assert_allclose(choose_factors(group(), peaks), 6 / (MARGIN * 2))
+    np.testing.assert_allclose(choose_factors(group(only_depthwise=False), peaks), np.sqrt(6 / (MARGIN * 2)))
 
 
 def test_without_a_clip_only_the_limit_holds_and_empty_channels_stay() -> None:
