@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import sys
@@ -126,10 +127,20 @@ def _is_encodable(text: str, encoding: str) -> bool:
 
 
 def _as_json(result: Mapping[str, Any]) -> str:
-    text = json.dumps(result, indent=2, ensure_ascii=False, default=str)
+    finite = _finite(result)
+    text = json.dumps(finite, indent=2, ensure_ascii=False, default=str, allow_nan=False)
     if _UNSAFE.search(text.replace("\n", "")) or not _is_encodable(text, sys.stdout.encoding or "utf-8"):
-        text = json.dumps(result, indent=2, default=str)
+        text = json.dumps(finite, indent=2, default=str, allow_nan=False)
     return text + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Replace infinity and NaN, which JSON does not have, by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,6 +9,9 @@ import typer
 from edgecv.cli.options import Debug, Force, Json, Output, Provider, Quiet, Seed, Threads, named_path
 from edgecv.cli.output import emit, progress_bar
 
+EXCLUDED = "excluded by the user"
+"""Why a named layer stays float, as the quantizer says it."""
+
 
 def quantize(
     model: Annotated[Path | None, typer.Argument(help="The .onnx; default the current one.")] = None,
@@ -176,11 +179,19 @@ def ladder_notes(summary: Mapping[str, Any]) -> list[str]:
     if notes:
         held_out = summary["settings"]["held_out"]
         notes[-1] += f" (on {held_out} images that measure only)" if held_out else " (on the images that calibrate)"
+    if named := [layer for layer, why in summary.get("kept_float", {}).items() if why == EXCLUDED]:
+        notes.append(f"kept float as asked: {', '.join(named)}")
     if (mixed := summary.get("mixed")) and mixed["kept"]:
         layers = ", ".join(layer for move in mixed["kept"] for layer in move["layers"])
-        slower = "" if mixed["slowdown"] is None else f"; {mixed['slowdown'][0] - 1:+.1%} time"
-        notes.append(f"kept float: {layers}{slower}")
+        notes.append(f"kept float: {layers}" + _slower(mixed["slowdown"]))
     return notes
+
+
+def _slower(slowdown: list[float] | None) -> str:
+    if slowdown is None:
+        return ""
+    time, low, high = (f"{ratio - 1:+.1%}" for ratio in slowdown)
+    return f"; {time} time (95 % interval {low} to {high})"
 
 
 def quantize_verdict(result: Mapping[str, Any]) -> str:

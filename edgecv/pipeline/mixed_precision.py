@@ -111,10 +111,10 @@ def _within(
     machine: Machine,
     progress: Progress,
 ) -> tuple[Sequence[Move], Interval | None]:
-    """Time the whole network against int8; take moves back from the end while it is too slow for certain."""
+    """Time the whole network against int8; take moves back from the end while it is measured as too slow."""
     while moves:
         slowdown = _slowdown(draft, moves[-1].draft, rewrites, machine, progress)
-        if limit is None or slowdown is None or slowdown.low <= limit:
+        if limit is None or slowdown is None or slowdown.estimate <= limit:
             return moves, slowdown
         moves = moves[:-1]
     return moves, None

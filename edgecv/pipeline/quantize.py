@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import edgecv
 from edgecv import workspace
-from edgecv.errors import GateFailedError
+from edgecv.errors import GateFailedError, UsageError
 from edgecv.files import check_output, sha256_file
 from edgecv.manifest import Manifest
 from edgecv.pipeline.export import require_extra
@@ -51,7 +51,7 @@ def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -
     manifest = require_manifest(model, source)
     dataset = calibration_set(request, manifest)
     check_disjoint(request, dataset)
-    with tempfile.TemporaryDirectory(prefix=".edgecv-", dir=output.parent) as folder:
+    with _folder_beside(output) as folder:
         candidate = Path(folder) / output.name
 
         def judge_quantized(quantized: "QuantizedModel") -> dict[str, Any] | None:
@@ -78,6 +78,13 @@ def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -
     if request.bench:
         report["latency"] = time_both(request, source, output, progress)
     return report
+
+
+def _folder_beside(output: Path) -> "tempfile.TemporaryDirectory[str]":
+    try:
+        return tempfile.TemporaryDirectory(prefix=".edgecv-", dir=output.parent)
+    except OSError as e:
+        raise UsageError(f"nothing can be written into '{output.parent}' ({e.strerror}); name another with -o.") from e
 
 
 def _check_outputs(request: QuantizeRequest, source: Path, output: Path) -> None:

@@ -166,6 +166,7 @@ def _described(
         "rungs": [s.rung for s in steps if s.kept],
         "ranges": request.ranges,
         "keep_float": list(request.keep_float),
+        "kept_float": list(quantized.summary["kept_float"]),
         "images": ground.n_images,
         "held_out": len(ground.held) if ground.n_images < n_all else 0,
     }

@@ -37,6 +37,7 @@ def judge(
     )
     measured = asdict(report) | {"judged": request.eval_data is not None}
     measured["candidate"]["file"] = candidate.name  # it was judged in a folder that is gone by now
+    measured["notes"] = [note.replace(str(candidate), candidate.name) for note in measured["notes"]]
     if request.eval_data is None:
         measured |= {"verdict": "not judged", "reason": "calibration images show that it runs, not what it is worth"}
     return measured

@@ -1,14 +1,15 @@
-"""Taking the mean error out of each layer as it is met on quantized inputs, layer by layer.
+"""Taking the typical error out of each layer as it is met on quantized inputs, layer by layer.
 
 The analytic correction (:mod:`edgecv.quantize.bias_correction`) knows the rounding of a layer's own weights. What the
 activations before it lost, and what the corrections before it already mended, shows only when the quantized network is
-run: so it is run node by node, and each layer's mean per channel is brought to the float network's before the nodes
-behind it read it. Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019,
-appendix D; differences: the mean is taken behind the layer's Relu or Clip, for what these cut off no one reads (on
-EfficientNet-Lite0 the mean before it costs 1 dB, the mean behind it gains as much), and a mean that a few images do not
-show for certain is corrected in part only.
+run: so it is run node by node beside the float network, and each layer's error is taken out before the nodes behind it
+read it. Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019, appendix D.
+Differences: the error is measured behind the layer's Relu or Clip, for what these cut off no one reads; and its
+outermost tenths are left out. Clipped ranges make large errors in few places, which a mean would spread over all:
+after equalization the whole mean takes 2.6 dB from MobileNetV2, without its outermost tenths it gives 0.5.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +20,16 @@ from edgecv.progress import Progress, no_progress
 from edgecv.quantize.bias_correction import bias_slot, subtract_from_bias
 from edgecv.quantize.draft import Draft, write_quantizers
 from edgecv.quantize.placement import fused_activation
-from edgecv.quantize.walk import walk
+from edgecv.quantize.walk import Live, walk
 
-NEWTON_STEPS = 3
-"""The mean behind a Clip bends with the bias: a step assumes that the same values stay inside."""
+TRIMMED = 0.1
+"""Share of the errors left out at either end. A quarter gives MobileNetV2 0.05 dB more and takes 0.4 from Lite0."""
 
 FEWEST_INSIDE = 0.02
 """Share of a channel's values that must lie inside the bounds of its activation; fewer say nothing of its bias."""
+
+SAMPLES = 16384
+"""Positions of a channel looked at, spread over the images. With 4,096 of them Lite0 ends 0.4 dB lower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +47,17 @@ class _Layer:
 def correct_biases_on_codes(
     draft: Draft, own: ir.Model, images: np.ndarray, *, progress: Progress = no_progress
 ) -> Draft:
-    """Return the draft with every bias shifted by the mean error its layer makes on quantized inputs.
+    """Return the draft with every bias shifted by the typical error its layer makes on quantized inputs.
 
     Args:
         draft: Not changed.
-        own: The same float network with its own biases: the means to reach are its.
+        own: The same float network with its own biases: what the layers are to compute.
         images: Calibration images as the graph takes them; memory is the widest cut through the graph for all of them.
         progress: See :mod:`edgecv.progress`.
     """
     model = draft.model.clone()
     layers = _layers(model, draft)
-    wanted = {}
-    for node, live in walk(own, images):
-        if layer := layers.get(str(node.outputs[0].name)):
-            wanted[layer.name] = _image_means(live[node.outputs[0]], layer)
+    exact = walk(own, images)
     quantized, _ = write_quantizers(draft)
     done = 0
     for node, live in walk(quantized, images):
@@ -64,12 +65,20 @@ def correct_biases_on_codes(
         if layer is None:
             continue
         parts = live[node.outputs[0]]
-        shift = _shift(parts, wanted[layer.name], layer)
+        shift = _typical_error(_advance(exact, str(node.outputs[0].name)), parts, layer)
         live[node.outputs[0]] = [values + _along(shift, values, layer.axis) for values in parts]
         subtract_from_bias(model.graph, layer.holder, layer.index, -shift)
         done += 1
         progress("biases", done, len(layers))
-    return Draft(model, draft.placement, draft.ranges, draft.weights)
+    return Draft(model, draft.placement, draft.ranges, draft.weights, draft.levels)
+
+
+def _advance(exact: Iterator[tuple[ir.Node, Live]], tensor: str) -> list[np.ndarray]:
+    """Run the float network on until ``tensor`` is computed, and return it."""
+    for node, live in exact:
+        if node.outputs[0].name == tensor:
+            return live[node.outputs[0]]
+    raise AssertionError(f"'{tensor}' is computed by the quantized network alone")
 
 
 def _layers(model: ir.Model, draft: Draft) -> dict[str, _Layer]:
@@ -93,32 +102,24 @@ def _bounds(activation: ir.Node | None) -> tuple[float, float]:
     return 0.0, np.inf if high is None else float(high)
 
 
-def _shift(parts: list[np.ndarray], wanted: np.ndarray, layer: _Layer) -> np.ndarray:
-    """Return what to add to each channel, float32, so that its mean behind the activation is ``wanted``'s mean."""
-    shift = np.zeros(wanted.shape[1], np.float32)
-    for _ in range(NEWTON_STEPS):
-        moved = [values + _along(shift, values, layer.axis) for values in parts]
-        error = wanted - _image_means(moved, layer)
-        mean, noise = error.mean(axis=0), error.var(axis=0) / len(error)
-        certain = 1 - np.minimum(noise / np.maximum(np.square(mean), 1e-30), 1)  # James and Stein, 1961
-        inside = np.mean([_mean((v > layer.low) & (v < layer.high), layer.axis) for v in moved], axis=0)
-        step = certain * mean / np.maximum(inside, FEWEST_INSIDE)
-        shift += np.where(inside >= FEWEST_INSIDE, step, 0).astype(np.float32)
+def _typical_error(exact: list[np.ndarray], found: list[np.ndarray], layer: _Layer) -> np.ndarray:
+    """Return what to add to each channel: float32, 0 where too little of it lies inside the activation's bounds."""
+    wanted, rows = _sampled(exact, layer.axis), _sampled(found, layer.axis)
+    inside = ((wanted > layer.low) & (wanted < layer.high)) | ((rows > layer.low) & (rows < layer.high))
+    errors = np.clip(wanted, layer.low, layer.high) - np.clip(rows, layer.low, layer.high)
+    shift = np.zeros(len(rows), np.float32)
+    for channel, counts in enumerate(inside):
+        if counts.mean() >= FEWEST_INSIDE:
+            ordered = np.sort(errors[channel, counts])
+            cut = int(len(ordered) * TRIMMED)
+            shift[channel] = ordered[cut : len(ordered) - cut].mean()
     return shift
 
 
-def _image_means(parts: list[np.ndarray], layer: _Layer) -> np.ndarray:
-    """Return the mean of each image and channel behind the activation: float64 of shape (images, channels)."""
-    rows = []
-    for values in parts:
-        axis = layer.axis % values.ndim
-        others = tuple(i for i in range(1, values.ndim) if i != axis)
-        rows.append(np.clip(values, layer.low, layer.high).mean(axis=others, dtype=np.float64))
-    return np.concatenate(rows)
-
-
-def _mean(values: np.ndarray, axis: int) -> np.ndarray:
-    return np.asarray(values.mean(axis=tuple(i for i in range(values.ndim) if i != axis % values.ndim)))
+def _sampled(parts: list[np.ndarray], axis: int) -> np.ndarray:
+    """Return evenly spread values of each channel: (channels, samples)."""
+    rows = np.concatenate([np.moveaxis(p, axis % p.ndim, 0).reshape(p.shape[axis], -1) for p in parts], axis=1)
+    return rows[:, :: max(1, rows.shape[1] // SAMPLES)]
 
 
 def _along(vector: np.ndarray, values: np.ndarray, axis: int) -> np.ndarray:

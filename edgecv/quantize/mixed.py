@@ -136,7 +136,15 @@ def mix(
         sensitivity: Of ``draft``, when it was measured before.
         start: An earlier result for the same draft and images, to go on from.
         progress: See :mod:`edgecv.progress`.
+
+    Raises:
+        UsageError: ``count`` would leave nothing in int8.
     """
+    limit = len(draft.placement.layers) - 1 if count is None else count
+    if limit >= len(draft.placement.layers):
+        raise UsageError(
+            f"{count} layers cannot stay float: int8 runs {len(draft.placement.layers)}, and needs one left."
+        )
     parts = sensitivity or measure_sensitivity(draft, own, images[:SENSITIVITY_IMAGES], progress=progress)
     reference = run_outputs(own, images)
     if start is None:
@@ -155,11 +163,10 @@ def mix(
         smallest_gain=SMALLEST_GAIN * before,
         single=count is not None,
     )
-    limit = len(draft.placement.layers) if count is None else min(count, len(draft.placement.layers))
     current, moves, spent, error = start.draft, list(start.moves), start.cost_ms or 0.0, start.error
     while error > target_error and len(moves) < limit:
         best = search.best_move(current, error, spent)
-        if best is None:
+        if best is None or not best.draft.placement.layers:
             break
         layers = tuple(n for n in current.placement.layers if n not in best.draft.placement.layers)
         moves.append(

@@ -16,8 +16,8 @@ from edgecv.quantize.range_search import SEARCH_IMAGES, search_ranges
 from edgecv.quantize.rounding import learn_rounding
 from edgecv.quantize.weights import QuantizedWeight
 
-BIAS_IMAGES = 32
-"""A mean over the positions of so many images is known to a few hundredths of its spread."""
+BIAS_IMAGES = 16
+"""All of them are in memory, in float and quantized."""
 
 
 def per_channel(ground: Ground, before: Position | None, progress: Progress) -> Position:

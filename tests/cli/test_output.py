@@ -159,3 +159,13 @@ def test_short_work_tells_no_progress_and_long_work_where_it_stands(
             if err := capsys.readouterr().err:
                 break
     assert err == "loading: 0/1\n"
+
+
+def test_json_holds_no_number_that_json_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    emit({"sqnr_db": float("inf"), "steps": [{"gain_db": float("nan")}, 1.5]}, as_json=True)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    found = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert found == {"sqnr_db": None, "steps": [{"gain_db": None}, 1.5]}

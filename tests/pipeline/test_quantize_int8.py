@@ -57,3 +57,25 @@ def test_an_unknown_rung_is_refused_before_any_work(request_int8: QuantizeReques
 def test_how_images_were_used_is_recorded(request_int8: QuantizeRequest) -> None:
     settings = quantize_model(request_int8)["quantization"]["settings"]
     assert settings["images"] + settings["held_out"] == 24
+
+
+def test_a_file_without_any_int8_layer_is_refused_or_avoided(request_int8: QuantizeRequest) -> None:
+    with pytest.raises(UsageError, match="99 layers cannot stay float: int8 runs 3"):
+        quantize_model(replace(request_int8, method="per-channel", keep_float=("99",)))
+    found = quantize_model(replace(request_int8, method="per-channel", keep_float=("auto",)))
+    assert found["quantization"]["layers"] >= 1
+
+
+def test_named_float_layers_are_in_the_manifest(request_int8: QuantizeRequest) -> None:
+    quantize_model(replace(request_int8, method="per-channel", keep_float=("conv1",)))
+    stage = require_manifest(load_model(Path("tiny.int8.onnx")), Path("tiny.int8.onnx")).stages[-1]
+    assert stage["settings"]["kept_float"] == ["conv1"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"mode": "fp16", "method": "round"}, {"mode": "fp16", "ranges": "foo"}, {"activations": 16, "method": "round"}],
+)
+def test_options_of_int8_are_refused_elsewhere(request_int8: QuantizeRequest, changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="is for 8-bit activations with --int8"):
+        quantize_model(replace(request_int8, **changes))
