@@ -109,4 +109,6 @@ def _rows(profile: "DeviceProfile") -> list[list[str]]:
 
 
 def _text(value: object) -> str:
-    return ", ".join(map(str, value)) or "none" if isinstance(value, (tuple, list)) else str(value)
+    if isinstance(value, (tuple, list)):
+        return ", ".join(map(str, value)) or "none"
+    return "depends on the machine" if value == 0 and not isinstance(value, bool) else str(value)

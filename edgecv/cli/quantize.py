@@ -9,6 +9,12 @@ import typer
 from edgecv.cli.options import Debug, Force, Json, Output, Provider, Quiet, Seed, Threads, named_path
 from edgecv.cli.output import emit, progress_bar
 
+COLUMNS = (
+    "columns: dB is signal to noise of the network's answer (20 dB: an error of a tenth) with only these weights, this "
+    "output, or this layer alone in int8; share is the part of all such errors; gain is the share of the whole error "
+    "that goes when the layer stays float, and below zero it grows"
+)
+
 EXCLUDED = "excluded by the user"
 """Why a named layer stays float, as the quantizer says it."""
 
@@ -133,7 +139,7 @@ def explanation_table(
 
     explanation = Explanation.from_dict(data)
     files = f"; all {len(explanation.rows)} layers: {' and '.join(data['files'])}" if data["files"] else ""
-    return [worst_table(explanation)], [f"explained: {summary(explanation)}{files}"]
+    return [worst_table(explanation)], [COLUMNS, f"explained: {summary(explanation)}{files}"]
 
 
 def quantize_notes(result: Mapping[str, Any]) -> list[str]:
