@@ -7,6 +7,7 @@ from edgecv.progress import Progress
 from edgecv.quantize.affine import Range
 from edgecv.quantize.basis import draft_network, observe_network
 from edgecv.quantize.calibrate import ranges_of
+from edgecv.quantize.draft import output_error, run_outputs, write_quantizers
 from edgecv.quantize.empirical_bias import correct_biases_on_codes
 from edgecv.quantize.equalize import equalize
 from edgecv.quantize.ladder import Ground, Position, Rung, pick
@@ -61,7 +62,7 @@ def biases_on_codes(ground: Ground, before: Position | None, progress: Progress)
 
 
 def learned_rounding(ground: Ground, before: Position | None, progress: Progress) -> Position:
-    """Weights rounded together, for the inputs that the images give each layer."""
+    """Weights rounded together, for the inputs that the images give each layer; biases corrected again where it helps."""
     assert before is not None
     draft = before.draft
     weights = learn_rounding(
@@ -75,7 +76,13 @@ def learned_rounding(ground: Ground, before: Position | None, progress: Progress
         progress=progress,
     )
     made = _drafted(ground, before, draft.ranges, progress, weights)
-    return biases_on_codes(ground, made, progress) if before.biases_on_codes else made
+    if not before.biases_on_codes:
+        return made
+    corrected = biases_on_codes(ground, made, progress)
+    images = pick(ground.batches, BIAS_IMAGES, ground.n_images)
+    reference = run_outputs(ground.basis.model, images)
+    errors = [output_error(reference, run_outputs(write_quantizers(p.draft)[0], images)) for p in (made, corrected)]
+    return corrected if errors[1] < errors[0] else replace(made, biases_on_codes=False)
 
 
 RUNGS: Mapping[str, Rung] = {
