@@ -62,7 +62,7 @@ def biases_on_codes(ground: Ground, before: Position | None, progress: Progress)
 
 
 def learned_rounding(ground: Ground, before: Position | None, progress: Progress) -> Position:
-    """Weights rounded together, for the inputs that the images give each layer; biases corrected again where it helps."""
+    """Weights rounded together, for the inputs the images give each layer; biases corrected again where it helps."""
     assert before is not None
     draft = before.draft
     weights = learn_rounding(
