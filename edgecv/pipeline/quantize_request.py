@@ -87,14 +87,11 @@ def _check_int8_options(request: QuantizeRequest) -> None:
         raise UsageError(f"{given[0]} is for --int8; it says nothing about {request.mode}; leave it out.")
     chosen_rungs = {
         "--method": request.method != "auto",
-        "--ranges": request.ranges != "mse" and request.mode != "int8",
+        "--ranges": request.ranges != "mse",
         "--device": request.device is not None,
     }
-    if (wide or request.mode != "int8") and (given := [option for option, on in chosen_rungs.items() if on]):
-        other = "--activations 16" if wide else request.mode
-        raise UsageError(
-            f"{given[0]} is for 8-bit activations with --int8; it says nothing about {other}; leave it out."
-        )
+    if request.mode != "int8" and (given := [option for option, on in chosen_rungs.items() if on]):
+        raise UsageError(f"{given[0]} is for --int8; it says nothing about {request.mode}; leave it out.")
     if wide and (given := [option for option, on in asked.items() if on and option != "--activations 16"]):
         raise UsageError(f"{given[0]} measures int8 activations; leave it out with --activations 16.")
 
