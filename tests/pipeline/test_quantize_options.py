@@ -73,7 +73,8 @@ def test_an_explanation_is_printed_and_written_beside_the_model(
     assert found["files"] == ["tiny.int8.explain.html", "tiny.int8.explain.png"]
     assert {"layer", "share", "alone_db", "cost_ms", "clipped"} <= set(found["rows"][0])
     assert Path("tiny.int8.explain.png").read_bytes().startswith(b"\x89PNG")
-    ((title, columns, rows),), (note,) = explanation_table(found)
+    ((title, columns, rows),), (meaning, note) = explanation_table(found)
+    assert "share is the part of all such errors" in meaning
     assert title.endswith("by their share of the error")
     assert len(rows) == len(found["rows"])
     assert len(rows[0]) == len(columns)
