@@ -34,7 +34,7 @@ SAMPLES = 16384
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A layer whose bias can be shifted: its channel axis, the node and input that hold the bias, its activation's bounds."""
+    """A layer whose bias can be shifted: channel axis, node and input that hold the bias, bounds of its activation."""
 
     axis: int
     holder: ir.Node
