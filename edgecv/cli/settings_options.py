@@ -1,39 +1,39 @@
-"""The options of a training, made from :class:`edgecv.config.training.TrainSettings` for every command that trains."""
+"""Options made from settings: every field of a settings dataclass is one option of each command that takes it."""
 
 import functools
 import inspect
-import types
 from collections.abc import Callable
-from dataclasses import fields, replace
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from dataclasses import fields
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
-
-from edgecv.config.training import TrainSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def training_options(**defaults: Any) -> Callable[[F], F]:
-    """Replace a command's parameter ``settings: TrainSettings`` by one option for each field.
+def settings_options(**starts: Any) -> Callable[[F], F]:
+    """Replace each named parameter of a command by one option for each field of its settings.
 
     ``learning_rate`` becomes ``--learning-rate``; a list (``augment``) is given with commas or by repeating the option.
 
     Args:
-        defaults: Settings whose default differs in this command.
+        starts: Parameter name -> settings with the defaults of this command, such as ``settings=TrainSettings()``.
+            No two of them have a field of one name.
     """
-    start = replace(TrainSettings(), **defaults)
 
     def decorate(command: F) -> F:
         @functools.wraps(command)
         def wrapper(*args: Any, **options: Any) -> Any:
-            chosen = {f.name: _value(f.type, options.pop(f.name)) for f in fields(TrainSettings)}
-            return command(*args, settings=TrainSettings(**chosen), **options)
+            for name, start in starts.items():
+                chosen = {f.name: _value(f.type, options.pop(f.name)) for f in fields(start)}
+                options[name] = type(start)(**chosen)
+            return command(*args, **options)
 
         signature = inspect.signature(command)
         parameters = []
         for parameter in signature.parameters.values():
-            parameters += _options(start) if parameter.name == "settings" else [_keyword(parameter)]
+            start = starts.get(parameter.name)
+            parameters += [_keyword(parameter)] if start is None else _options(start)
         wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapper  # type: ignore[return-value]
@@ -45,8 +45,8 @@ def _keyword(parameter: inspect.Parameter) -> inspect.Parameter:
     return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
 
-def _options(start: TrainSettings) -> list[inspect.Parameter]:
-    return [_option(f.name, f.type, f.metadata, getattr(start, f.name)) for f in fields(TrainSettings)]
+def _options(start: Any) -> list[inspect.Parameter]:
+    return [_option(f.name, f.type, f.metadata, getattr(start, f.name)) for f in fields(start)]
 
 
 def _option(name: str, hint: Any, limits: Any, default: Any) -> inspect.Parameter:
@@ -58,7 +58,7 @@ def _option(name: str, hint: Any, limits: Any, default: Any) -> inspect.Paramete
     if get_origin(hint) is tuple:
         extra["metavar"] = "LIST"
         hint, default = list[str], [",".join(map(str, default))] if default else []
-    annotation = Annotated[hint, typer.Option(*names, **extra)]  # type: ignore[valid-type]
+    annotation = Annotated[hint, typer.Option(*names, **extra)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
