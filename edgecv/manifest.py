@@ -84,6 +84,8 @@ class Manifest:
         parity: Each check made: against what, on how many images, result with interval.
         ort_verified: ONNX Runtime versions the file was run with.
         stride: Pixels of the input to one cell of the last feature map; 0 when not known.
+        arguments: Of the network's constructor (``num_classes``, ``img_size``, …), so that it can be built again.
+        structure: Edits replayed in order on the fresh network: each ``{"step": "prune" | "depthwise" | …, …}``.
         created: ISO date, only from ``SOURCE_DATE_EPOCH``, so that equal inputs give equal bytes.
     """
 
@@ -98,6 +100,8 @@ class Manifest:
     ort_verified: tuple[str, ...] = ()
     task: str = "classify"
     stride: int = 0
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    structure: tuple[Mapping[str, Any], ...] = ()
     created: str = ""
     schema: int = SCHEMA
 

@@ -10,9 +10,12 @@ from edgecv.errors import UsageError
 
 
 def test_a_manifest_survives_the_round_trip() -> None:
-    made = tiny_manifest(calibration=("aa", "bb"), made_from={"file": "a.onnx", "sha256": "cc"}).with_stage(
-        "export", {"opset": 18}, {"edgecv": "0"}
-    )
+    made = tiny_manifest(
+        calibration=("aa", "bb"),
+        made_from={"file": "a.onnx", "sha256": "cc"},
+        arguments={"num_classes": 3, "img_size": [32, 32]},
+        structure=({"step": "prune", "modules": {"conv1": {"out_channels": 12}}},),
+    ).with_stage("export", {"opset": 18}, {"edgecv": "0"})
     assert manifest.from_metadata(manifest.to_metadata(made), "a.onnx") == made
 
 
@@ -57,6 +60,9 @@ def _edit(change: Callable[[dict[str, Any]], None]) -> dict[str, str]:
         (lambda r: r["output"].update(labels=["\ud800", "b", "c"]), "surrogate"),
         (lambda r: r.update(calibration=[1]), "calibration"),
         (lambda r: r.update(made_from=3), "made_from"),
+        (lambda r: r.update(arguments=[1]), "arguments"),
+        (lambda r: r.update(structure={"step": "prune"}), "structure"),
+        (lambda r: r.update(structure=["prune"]), "structure"),
     ],
 )
 def test_a_damaged_manifest_is_one_clear_error(change: Callable[[dict[str, Any]], None], message: str) -> None:

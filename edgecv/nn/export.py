@@ -139,7 +139,10 @@ def _manifest(network: Network, settings: ExportSettings) -> Manifest:
         input=spec,
         output=OutputSpec(kind, kind, network.labels, network.label_ids),
         source=network.source,
+        stages=tuple(network.stages),
         stride=network.stride,
+        arguments=network.arguments,
+        structure=tuple(network.structure),
         created=created_now(),
     )
 

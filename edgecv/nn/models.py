@@ -1,6 +1,7 @@
-"""Networks by name: timm's, torchvision's as ``torchvision:NAME``, with what they take and what they answer."""
+"""Networks by name, with their weights, what they take and what they answer."""
 
-import fnmatch
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,15 @@ import timm
 import torch
 from torch import nn
 
-from edgecv.errors import UsageError, nearest
+from edgecv.errors import UsageError
+from edgecv.nn.adapt import adapt, head_names, sized
+from edgecv.nn.checkpoint import load_network, read_manifest
+from edgecv.nn.construct import check_argument, construct, size_argument, split_arguments
+from edgecv.nn.names import check_name, is_checkpoint, is_own, list_networks
 from edgecv.nn.network import Network, check_class_count, input_spec
-from edgecv.nn.torchvision_networks import TORCHVISION, build_torchvision, torchvision_names
+from edgecv.nn.networks import NETWORKS, preprocessing
+from edgecv.nn.structure import replay
+from edgecv.nn.torchvision_networks import TORCHVISION, build_torchvision
 from edgecv.nn.weights import (
     WEIGHTS_PACKAGES,
     check_reachable,
@@ -23,71 +30,162 @@ from edgecv.nn.weights import (
     read_state_dict,
 )
 
+__all__ = ["build_network", "build_untrained", "check_name", "is_cached", "list_networks"]
 
-def build_network(name: str, *, weights: Path | None = None, random_init: bool = False, seed: int = 0) -> Network:
+StateDict = dict[str, torch.Tensor]
+Size = tuple[int, int]
+
+
+def build_network(
+    name: str,
+    *,
+    weights: Path | None = None,
+    random_init: bool = False,
+    num_classes: int | None = None,
+    input_size: int | Size | None = None,
+    seed: int = 0,
+) -> Network:
     """Build a network by name with its weights.
 
     Args:
-        name: ``resnet50``, ``resnet50.a1_in1k`` (timm), or ``torchvision:resnet50``.
+        name: ``resnet50``, ``resnet50.a1_in1k`` (timm), ``torchvision:resnet50``, one of edgecv's own (``speednet``,
+            ``dsnet:width=0.5``), or the path of a checkpoint that edgecv wrote.
         weights: A state dict, ``.safetensors`` or ``.pth``; the number of classes is read from it.
-        random_init: Seeded random weights instead of real ones.
-        seed: Seed of the random weights.
+        random_init: Seeded random weights instead of real ones, made to be measured, not trained.
+        num_classes: Of the head; another number than the weights have gives a new, untrained head.
+        input_size: Pixels of a square's side, or ``(height, width)``; else the network's own.
+        seed: Seed of the random weights and of a new head.
+
+    Returns:
+        The network in eval mode, no parameter asking for gradients.
 
     Raises:
-        UsageError: Unknown name (the nearest are given), or the file does not fit.
+        UsageError: Unknown name (the nearest are given), the file does not fit, or the network not the size.
         EnvironmentRefusedError: No weights here and none to be had.
     """
     torch.manual_seed(seed)
-    state = None if weights is None else read_state_dict(weights)
-    check_name(name)
-    build = build_torchvision if name.startswith(TORCHVISION) else _build_timm
-    network = build(name, state, weights, random_init)
-    if random_init:
+    name, arguments = _checked(name, num_classes, size := _pair(input_size))
+    if is_checkpoint(name):
+        if weights is not None or random_init:
+            raise UsageError(f"'{name}' holds the weights already; leave out --weights and --random-init.")
+        network = load_network(Path(name))
+    elif weights is not None and _holds_manifest(weights, name):
+        network = load_network(weights)
+    elif random_init:
+        network = _build_weightless(name, arguments, num_classes, size)
         initialize_randomly(network.module, network.input.input_size, seed)
         network.source.update(weights="random-init", seed=str(seed))
-    elif state is not None and weights is not None:
-        load_into(network.module, state, str(weights))
-        network.source.update(describe_file(weights, "file"))
+    else:
+        network = _build_weighted(name, arguments, weights)
+    network = adapt(network, num_classes, size)
     network.module.eval()
     for parameter in network.module.parameters():
         parameter.requires_grad_(False)
     return network
 
 
-def list_networks(pattern: str = "*") -> list[str]:
-    """Return the sorted names that match a shell pattern: timm's, then torchvision's as ``torchvision:NAME``."""
-    names = sorted(timm.list_models()) + torchvision_names()
-    tagged = sorted(timm.list_pretrained()) if "." in pattern else []
-    return [n for n in names + tagged if fnmatch.fnmatch(n, pattern)]
+def build_untrained(
+    name: str, *, num_classes: int | None = None, input_size: int | Size | None = None, seed: int = 0
+) -> Network:
+    """Build a network to train from scratch: as its constructor draws it, in train mode, gradients on.
+
+    The arguments are those of :func:`build_network`; a checkpoint gives its structure, not its weights.
+
+    Raises:
+        UsageError: Unknown name, or arguments the network does not take.
+    """
+    name, arguments = _checked(name, num_classes, size := _pair(input_size))
+    torch.manual_seed(seed)
+    if is_checkpoint(name):
+        loaded = adapt(load_network(Path(name)), num_classes, size)
+        torch.manual_seed(seed)
+        fresh = replay(construct(loaded.name, loaded.arguments), loaded.structure, loaded.module.state_dict(), name)
+        network = replace(loaded, module=fresh, source={}, stages=())
+    else:
+        network = _build_weightless(name, arguments, num_classes, size)
+    network.source.update(weights="untrained", seed=str(seed))
+    network.module.train()
+    return network
 
 
-def check_name(name: str) -> None:
-    """Raise UsageError with the nearest names unless ``name`` is a network edgecv can build."""
-    if name.startswith(TORCHVISION):
-        known = torchvision_names()
-        if name not in known:
-            raise UsageError(f"no network '{name}'.{nearest(name, known)} List: edgecv models 'torchvision:*'")
-        return
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        raise UsageError(f"no network '{name}'.{nearest(name, list_networks())} List: edgecv models")
-    if tag and name not in timm.list_pretrained():
-        tags = [n for n in timm.list_pretrained() if n.split(".")[0] == architecture]
-        raise UsageError(f"'{architecture}' has no weights tagged '{tag}'; known: {', '.join(tags) or 'none'}.")
+def _checked(name: str, num_classes: int | None, size: Size | None) -> tuple[str, dict[str, Any]]:
+    name, arguments = split_arguments(name)
+    check_name(name)
+    if num_classes is not None:
+        check_argument(name, "num_classes", num_classes)
+    if size is not None:
+        check_argument(name, "input_size", size)
+    return name, arguments
 
 
-def _build_timm(name: str, state: dict[str, torch.Tensor] | None, weights: Path | None, random_init: bool) -> Network:
+def _pair(size: int | Size | None) -> Size | None:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _holds_manifest(weights: Path, name: str) -> bool:
+    if weights.suffix != ".safetensors":
+        return False
+    manifest = read_manifest(weights)
+    if manifest is not None and manifest.architecture.partition(".")[0] != name.partition(".")[0]:
+        raise UsageError(f"'{weights}' holds a {manifest.architecture}, not a {name}; leave the name out.")
+    return manifest is not None
+
+
+def _build_weightless(name: str, arguments: dict[str, Any], num_classes: int | None, size: Size | None) -> Network:
+    if num_classes is not None:
+        arguments = {**arguments, "num_classes": num_classes}
+    if size is not None:
+        arguments = {**arguments, **size_argument(name, size)}
+    if is_own(name):
+        network = _build_own(name, arguments)
+    elif name.startswith(TORCHVISION):
+        network = build_torchvision(name, None, None, arguments)
+    else:
+        network = _build_timm(name, None, arguments)
+    return network if size is None else replace(network, input=sized(network.input, size))
+
+
+def _build_weighted(name: str, arguments: dict[str, Any], weights: Path | None) -> Network:
+    if weights is None:
+        if is_own(name):
+            raise no_weights(name, "nobody publishes any; train it with edgecv train", None)
+        return build_torchvision(name, None, None) if name.startswith(TORCHVISION) else _build_timm(name, None)
+    state = read_state_dict(weights)
+    if is_own(name):
+        network = _build_own(name, {**_head_length(name, arguments, state), **arguments})
+    elif name.startswith(TORCHVISION):
+        network = build_torchvision(name, state, weights)
+    else:
+        network = _build_timm(name, state)
+    load_into(network.module, state, str(weights))
+    network.source.update(describe_file(weights, "file"))
+    return network
+
+
+def _build_own(name: str, arguments: Mapping[str, Any]) -> Network:
+    arguments = {"num_classes": NETWORKS[name].classes, "input_size": NETWORKS[name].input_size, **arguments}
+    module = construct(name, arguments)
+    return Network(module, name, input_spec(preprocessing(name, arguments)), (), (), {}, 0, arguments)
+
+
+def _head_length(name: str, arguments: dict[str, Any], state: StateDict) -> dict[str, int]:
+    weight = state.get(f"{head_names(name, arguments)[-1]}.weight")
+    return {} if weight is None or weight.ndim < 2 else {"num_classes": check_class_count(weight.shape[0])}
+
+
+def _build_timm(name: str, state: StateDict | None, arguments: Mapping[str, Any] | None = None) -> Network:
+    """Build timm's ``name``: published weights without ``state`` and ``arguments``, else the constructor's draw."""
     architecture, _, tag = name.partition(".")
     default_tag = tag in ("", _timm_config(architecture).get("tag"))
     package = WEIGHTS_PACKAGES.get(architecture) if default_tag else None
-    own_weights = state is not None or random_init
+    own_weights = state is not None or arguments is not None
     package_path = package_file(package) if package and not own_weights else None
     source: dict[str, str] = {}
-    arguments: dict[str, Any] = {}
+    given = dict(arguments or {})
     if state is not None and (classes := _classes_in(state, _timm_config(architecture).get("classifier"))):
-        arguments["num_classes"] = classes
+        given["num_classes"] = classes
     if own_weights or package_path:
-        module = timm.create_model(architecture, pretrained=False, **arguments)
+        module: Any = construct(architecture, given)
     else:
         module = _download(name, architecture)
         source["weights"] = f"timm:{_timm_config(name).get('hf_hub_id') or name}"
@@ -103,7 +201,9 @@ def _build_timm(name: str, state: dict[str, torch.Tensor] | None, weights: Path 
     labels, label_ids = _imagenet_labels(module)
     info = getattr(module, "feature_info", None) or []
     stride = int(info[-1]["reduction"]) if len(info) else 0
-    return Network(module, name, input_spec(config), labels, label_ids, source, stride)
+    if module.num_classes:
+        given["num_classes"] = module.num_classes
+    return Network(module, name, input_spec(config), labels, label_ids, source, stride, given)
 
 
 def _timm_config(architecture: str) -> dict[str, Any]:
@@ -111,7 +211,7 @@ def _timm_config(architecture: str) -> dict[str, Any]:
     return config.to_dict() if config is not None else {}
 
 
-def _classes_in(state: dict[str, torch.Tensor], classifier: object) -> int | None:
+def _classes_in(state: StateDict, classifier: object) -> int | None:
     names = classifier if isinstance(classifier, list | tuple) else [classifier]
     for name in names:
         bias = state.get(f"{name}.bias")

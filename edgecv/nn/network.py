@@ -1,7 +1,8 @@
 """A PyTorch network together with what it takes and what it answers."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -25,6 +26,9 @@ class Network:
         label_ids: Folder names (WordNet ids for ImageNet), or empty.
         source: The manifest's ``source``: where the weights come from.
         stride: Pixels of the input to one cell of the last feature map; 0 when not known.
+        arguments: Of the constructor, as the manifest records them.
+        structure: Edits made to the fresh network since, as the manifest records them.
+        stages: What was done to it, as the manifest records it.
     """
 
     module: nn.Module
@@ -34,6 +38,9 @@ class Network:
     label_ids: tuple[str, ...]
     source: dict[str, str]
     stride: int
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    structure: tuple[Mapping[str, Any], ...] = ()
+    stages: tuple[Mapping[str, Any], ...] = ()
 
 
 def check_class_count(count: int) -> int:

@@ -1,5 +1,6 @@
 """torchvision's classification networks, named ``torchvision:NAME``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ def torchvision_names() -> list[str]:
 
 
 def build_torchvision(
-    name: str, state: dict[str, torch.Tensor] | None, weights: Path | None, random_init: bool
+    name: str,
+    state: dict[str, torch.Tensor] | None,
+    weights: Path | None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Network:
-    """Build ``torchvision:NAME``; the arguments are those of :func:`edgecv.nn.models.build_network`, ``state`` read.
+    """Build ``torchvision:NAME``: published weights without ``state`` and ``arguments``, else the constructor's draw.
 
     The preprocessing is that of the published weights whose file is named like ``weights``, else of the default ones.
     """
@@ -30,11 +34,12 @@ def build_torchvision(
     published = list(torchvision.models.get_model_weights(short))
     named = next((w for w in published if weights and Path(w.url).name == weights.name), None)
     chosen = named or torchvision.models.get_model_weights(short).DEFAULT
-    classes = 1000 if state is None else _last_bias_length(state)
+    published_weights = state is None and arguments is None
+    given = {"num_classes": 1000 if state is None else _last_bias_length(state), **(arguments or {})}
     source: dict[str, str] = {}
-    if named or (state is None and not random_init):
+    if named or published_weights:
         source["license"] = "BSD-3-Clause"  # torchvision's own, for what it publishes
-    if state is None and not random_init:
+    if published_weights:
         try:
             if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(chosen.url).name).is_file():
                 check_reachable(chosen.url)
@@ -43,10 +48,15 @@ def build_torchvision(
             raise no_weights(name, f"the download failed ({type(e).__name__}: {str(e)[:120]})", None) from e
         source["weights"] = f"torchvision:{chosen}"
     else:
-        module = torchvision.models.get_model(short, weights=None, num_classes=classes)
-    labels = tuple(chosen.meta["categories"]) if classes == 1000 else ()
-    label_ids = tuple(timm.data.ImageNetInfo().label_names()) if classes == 1000 else ()
-    return Network(module, name, _preset_spec(chosen), labels, label_ids, source, stride=0)
+        module = torchvision.models.get_model(short, weights=None, **slow_draws_off(short), **given)
+    labels = tuple(chosen.meta["categories"]) if given["num_classes"] == 1000 else ()
+    label_ids = tuple(timm.data.ImageNetInfo().label_names()) if given["num_classes"] == 1000 else ()
+    return Network(module, name, _preset_spec(chosen), labels, label_ids, source, 0, given)
+
+
+def slow_draws_off(short: str) -> dict[str, bool]:
+    """Return the argument that keeps two of torchvision's constructors from a draw that takes a minute."""
+    return {"init_weights": False} if short in ("googlenet", "inception_v3") else {}
 
 
 def _last_bias_length(state: dict[str, torch.Tensor]) -> int:

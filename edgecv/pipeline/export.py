@@ -107,7 +107,7 @@ def _export(request: ExportRequest, progress: Progress) -> dict[str, Any]:
     require_extra("train", "torch", "timm", "onnx", "onnx_ir", "onnxscript")
     name, weights = _name_and_weights(request)
     output = request.output or Path(f"{_file_stem(request.model)}.onnx")
-    check_output(output, force=request.force, inputs=(weights,) if weights else ())
+    check_output(output, force=request.force, inputs=(weights or Path(name),))
     opset, ir_limit = _target_limits(request)
     images = check_images(request.data)
     progress("load PyTorch and the network", 0, 1)
@@ -153,11 +153,22 @@ def _name_and_weights(request: ExportRequest) -> tuple[str, Path | None]:
         return request.model, request.weights
     path = Path(request.model)
     check_regular_file(path, "checkpoint", MAX_MODEL_BYTES)
-    if not request.arch:
-        raise UsageError(f"'{path}' does not say which network it belongs to; add --arch NAME.")
     if request.weights or request.random_init:
         raise UsageError(f"'{path}' holds the weights already; leave out --weights and --random-init.")
-    return request.arch, path
+    if request.arch:
+        return request.arch, path
+    if not _says_its_network(path):
+        raise UsageError(f"'{path}' does not say which network it belongs to; add --arch NAME.")
+    return str(path), None
+
+
+def _says_its_network(path: Path) -> bool:
+    if path.suffix != ".safetensors":
+        return False
+    require_extra("train", "safetensors", "torch", "timm")
+    from edgecv.nn.checkpoint import read_manifest
+
+    return read_manifest(path) is not None
 
 
 def _target_limits(request: ExportRequest) -> tuple[int, int | None]:
@@ -182,7 +193,7 @@ def _with_labels(network: "Network", path: Path | None) -> "Network":
     if path is None:
         return network
     labels = read_labels(path)
-    classes = getattr(network.module, "num_classes", None)
+    classes = network.arguments.get("num_classes", getattr(network.module, "num_classes", None))
     if isinstance(classes, int) and classes != len(labels):
         raise UsageError(f"label file '{path}' has {len(labels)} names, the network {classes} classes.")
     return replace(network, labels=labels, label_ids=())
