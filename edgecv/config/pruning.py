@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from edgecv.config.settings import check_settings, setting
 from edgecv.errors import UsageError, nearest
 
-CRITERIA = ("l1", "l2", "bn-scale", "taylor", "random")
-SCOPES = ("global", "layer")
+CRITERIA = "l1 l2 bn-scale taylor random"
+SCOPES = "global layer"
 MEASURES = ("macs", "params", "latency")
-MAX_STEPS = 100
 
 LANES = {"avx512f": 16, "avx512_vnni": 16, "avx2": 8, "avx_vnni": 8, "asimd": 4, "sve": 4}
 """float32 numbers in one vector register, by instruction set in /proc/cpuinfo's names."""
@@ -40,42 +40,34 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class PruneSettings:
-    """How to prune; exactly one of ``to``, ``unstructured`` and ``nm`` is given."""
+    """How to prune; exactly one of ``to``, ``unstructured`` and ``nm`` is given.
 
-    to: str = field(
-        default="", metadata={"help": "What is to remain: macs=0.5, params=0.5, or latency=0.6@cpu (measured)."}
+    Raises:
+        UsageError: A value outside its range, or settings that contradict each other.
+    """
+
+    to: str = setting("", "What is to remain: macs=0.5, params=0.5, or latency=0.6@cpu (measured).")
+    criterion: str = setting("l2", "Which channels go: l1, l2, bn-scale, taylor (needs --data), random.", of=CRITERIA)
+    scope: str = setting(
+        "global", "Channels compete in the whole network (global), or each layer gives its share.", of=SCOPES
     )
-    criterion: str = field(default="l2", metadata={"help": "Which channels go: l1, l2, bn-scale, taylor, random."})
-    scope: str = field(default="global", metadata={"help": "Channels compete in the whole network, or in each layer."})
-    device: str = field(default="", metadata={"help": "Profile whose SIMD width the layers' widths are rounded to."})
-    steps: int = field(default=0, metadata={"help": "Prune in so many steps, healed in between; 0: as epochs allow."})
-    unstructured: float | None = field(default=None, metadata={"help": "Single weights: the share to set to zero."})
-    nm: str = field(default="", metadata={"help": "Single weights: N of every M stay, as 2:4."})
-    temperature: float = field(default=4.0, metadata={"help": "Healing: divides the logits of both networks."})
-    weight: float = field(default=0.9, metadata={"help": "Healing: the unpruned network's share of the loss."})
+    for_device: str = setting("", "Device profile whose SIMD width layers are rounded to; default: this machine.")
+    steps: int = setting(0, "Prune in so many steps, healed in between; 0: up to 3.", low=0, high=100)
+    unstructured: float | None = setting(None, "Single weights: the share to set to zero, as 0.8.", low=0, high=0.999)
+    nm: str = setting("", "Single weights: N of every M stay, as 2:4.")
+    temperature: float = setting(4.0, "Healing: divides the logits of both networks.", low=0.1, high=100)
+    weight: float = setting(0.9, "Healing: share of the unpruned network in the loss.", low=0, high=1)
 
-
-def check_prune_settings(settings: PruneSettings, where: str = "prune") -> None:
-    """Raise UsageError naming the first setting that cannot be meant."""
-    given = [bool(settings.to), settings.unstructured is not None, bool(settings.nm)]
-    if sum(given) != 1:
-        raise UsageError(f"{where}: say what is to remain: --to macs=0.5, or --unstructured 0.8, or --nm 2:4.")
-    for name, value, known in (("criterion", settings.criterion, CRITERIA), ("scope", settings.scope, SCOPES)):
-        if value not in known:
-            raise UsageError(f"{where}: --{name} '{value}' is not one of {', '.join(known)}.{nearest(value, known)}")
-    if not 0 <= settings.steps <= MAX_STEPS:
-        raise UsageError(f"{where}: --steps {settings.steps} is not in 0..{MAX_STEPS}.")
-    if settings.to:
-        parse_target(settings.to)
-        return
-    if settings.unstructured is not None and not 0 < settings.unstructured < 1:
-        raise UsageError(f"{where}: --unstructured {settings.unstructured} is not a share between 0 and 1, as 0.8.")
-    if settings.criterion not in ("l1", "l2", "random"):
-        raise UsageError(
-            f"{where}: --criterion {settings.criterion} scores whole channels; single weights go by magnitude (l2)."
-        )
-    if settings.nm:
-        parse_pattern(settings.nm)
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if sum((bool(self.to), self.unstructured is not None, bool(self.nm))) != 1:
+            raise UsageError("say what is to remain, one of: --to macs=0.5, --unstructured 0.8, --nm 2:4.")
+        if self.to:
+            parse_target(self.to)
+        elif self.criterion in ("bn-scale", "taylor"):
+            raise UsageError(f"--criterion {self.criterion} scores whole channels; single weights go by magnitude, l2.")
+        if self.nm:
+            parse_pattern(self.nm)
 
 
 def parse_target(text: str) -> Target:
