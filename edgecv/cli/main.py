@@ -20,6 +20,7 @@ MAX_MESSAGE = 600
 COMMANDS: dict[str, str] = {
     "doctor": "edgecv.cli.doctor:doctor",
     "models": "edgecv.cli.models:models",
+    "train": "edgecv.cli.train:train",
     "export": "edgecv.cli.export:export",
     "quantize": "edgecv.cli.quantize:quantize",
     "run": "edgecv.cli.run:run_recipe",

@@ -1,0 +1,86 @@
+"""Where and in which precision a training runs."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from edgecv.config.training import TrainSettings
+from edgecv.errors import EnvironmentRefusedError, UsageError
+from edgecv.runtime.host import usable_cores
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Device and precision.
+
+    Attributes:
+        device: ``cpu``, or this process's ``cuda:N``.
+        precision: ``float32``, ``bfloat16`` or ``float16``: what autocast computes in; weights stay float32.
+        why: How the precision was chosen.
+    """
+
+    device: torch.device
+    precision: str
+    why: str
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return a context in which layers compute in :attr:`precision`."""
+        enabled = self.precision != "float32"
+        dtype = getattr(torch, self.precision) if enabled else None
+        return torch.autocast(self.device.type, dtype=dtype, enabled=enabled)
+
+
+def place(settings: TrainSettings, local_rank: int = 0) -> Placement:
+    """Choose device and precision.
+
+    ``auto`` looks at what the processor can do, not at a clock: the same machine always chooses the same.
+
+    Raises:
+        EnvironmentRefusedError: ``cuda`` without a CUDA device.
+        UsageError: float16 on a CPU.
+    """
+    cuda = torch.cuda.is_available()
+    if settings.device == "cuda" and not cuda:
+        raise EnvironmentRefusedError("device cuda: PyTorch finds no CUDA device here; use --device cpu or auto.")
+    on_cuda = cuda and settings.device != "cpu"
+    if on_cuda:
+        torch.cuda.set_device(local_rank)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    device = torch.device("cuda", local_rank) if on_cuda else torch.device("cpu")
+    if settings.precision != "auto":
+        if settings.precision == "float16" and not on_cuda:
+            raise UsageError("precision float16 needs CUDA; on a CPU use bfloat16 or float32.")
+        return Placement(device, settings.precision, "as asked")
+    return Placement(device, *(_best_on_cuda() if on_cuda else _best_on_cpu()))
+
+
+def _best_on_cuda() -> tuple[str, str]:
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bfloat16", "this GPU has it"
+    if torch.cuda.get_device_capability() >= (7, 0):
+        return "float16", "this GPU has tensor cores for it, none for bfloat16"
+    return "float32", "this GPU has no faster one"
+
+
+def _best_on_cpu() -> tuple[str, str]:
+    for name, supported in (
+        ("amx_bf16", torch.cpu._is_amx_tile_supported),
+        ("avx512_bf16", torch.cpu._is_avx512_bf16_supported),
+    ):
+        if supported():
+            return "bfloat16", f"this CPU has {name}"
+    return "float32", "this CPU has neither avx512_bf16 nor amx_bf16"
+
+
+@contextmanager
+def threads_of(settings: TrainSettings, processes: int) -> Iterator[int]:
+    """Set PyTorch's threads for a while: as asked, or this machine's cores divided among its processes."""
+    before = torch.get_num_threads()
+    chosen = settings.threads or max(1, usable_cores() // processes)
+    torch.set_num_threads(chosen)
+    try:
+        yield chosen
+    finally:
+        torch.set_num_threads(before)
