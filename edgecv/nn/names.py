@@ -21,7 +21,13 @@ def is_own(name: str) -> bool:
 
 
 def list_networks(pattern: str = "*") -> list[str]:
-    """Return the names that match a shell pattern: edgecv's own, then timm's, then torchvision's, each sorted."""
+    """Return the names that match a shell pattern: edgecv's own, then timm's, then torchvision's, each sorted.
+
+    The path of a checkpoint is the one name it matches.
+    """
+    if is_checkpoint(pattern):
+        check_name(pattern)
+        return [pattern]
     names = sorted(NETWORKS) + sorted(timm.list_models()) + torchvision_names()
     tagged = sorted(timm.list_pretrained()) if "." in pattern else []
     return [n for n in names + tagged if fnmatch.fnmatch(n, pattern)]
