@@ -1,6 +1,7 @@
-"""The workspace: which model is the current one in this folder (``.edgecv/current``)."""
+"""The workspace: the current model of this folder (``.edgecv/current``), and the user's cache."""
 
 import json
+import os
 from pathlib import Path
 
 from edgecv.errors import UsageError
@@ -43,3 +44,8 @@ def current_model() -> Path:
     if not found:
         raise UsageError(f"the current model '{path}' is gone; name another, or run: edgecv export MODEL")
     return path
+
+
+def user_cache(kind: str) -> Path:
+    """Return the folder for what can be fetched or made again, under ``XDG_CACHE_HOME`` or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgecv" / kind

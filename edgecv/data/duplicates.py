@@ -42,6 +42,14 @@ def group_duplicates(prints: Sequence[Fingerprint]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
+def group_copies(prints: Sequence[Fingerprint]) -> list[list[int]]:
+    """Return the groups of two or more images whose bytes are equal, as positions in ``prints``."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, item in enumerate(prints):
+        groups[item.sha256].append(i)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def _join_or_add(parents: list[int], prints: Sequence[Fingerprint], alike: list[int], i: int) -> None:
     """Join image ``i`` to those of the same hash and colours, or keep it as one more to compare with."""
     for other in alike:

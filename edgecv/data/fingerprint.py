@@ -4,6 +4,7 @@ import re
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -44,12 +45,17 @@ class Fingerprint:
     error: str = ""
 
 
-def fingerprint(path: Path) -> Fingerprint:
-    """Read, decode and summarise one image file; a broken one comes back with ``error`` set."""
+def fingerprint(path: Path, *, decode: bool = True) -> Fingerprint:
+    """Read, decode and summarise one image file; a broken one comes back with ``error`` set.
+
+    Without ``decode`` the hash of its bytes alone is filled in.
+    """
     sha256 = ""
     try:
         data = read_file(path, "image", MAX_IMAGE_BYTES)
         sha256 = sha256_bytes(data)
+        if not decode:
+            return Fingerprint(path, sha256)
         image = decode_image(data)
         with Image.open(BytesIO(data)) as header:
             kind = header.format or ""
@@ -67,9 +73,10 @@ def iter_fingerprints(
     workers: int | None = None,
     progress: Progress = no_progress,
     label: str = "reading images",
+    decode: bool = True,
 ) -> Generator[Fingerprint, None, None]:
     """Yield the fingerprint of each path in order, read in threads; no picture stays in memory."""
-    with closing(map_ahead(fingerprint, paths, workers=workers)) as results:
+    with closing(map_ahead(partial(fingerprint, decode=decode), paths, workers=workers)) as results:
         for done, result in enumerate(results, 1):
             progress(label, done, len(paths))
             yield result

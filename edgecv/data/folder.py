@@ -1,4 +1,4 @@
-"""Finding the images of a data set and their classes: class folders, CSV, a flat folder, a list, one image."""
+"""Finding the images of a data set and their classes: class folders, a zip of them, CSV, a flat folder, a list."""
 
 import os
 import stat
@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgecv.data.archive import unpack_archive
 from edgecv.data.classes import match_classes
 from edgecv.data.dataset import Dataset, check_inside, shorten
 from edgecv.data.lists import read_csv, read_list
 from edgecv.errors import UsageError
 from edgecv.files import MAX_IMAGE_BYTES, check_regular_file
+from edgecv.progress import Progress, no_progress
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
@@ -21,14 +23,18 @@ SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "tes
 
 
 def open_dataset(
-    path: Path, labels: Sequence[str] = (), label_ids: Sequence[str] = (), num_classes: int = 0
+    path: Path,
+    labels: Sequence[str] = (),
+    label_ids: Sequence[str] = (),
+    num_classes: int = 0,
+    progress: Progress = no_progress,
 ) -> Dataset:
     """List the images at ``path`` without opening them.
 
-    A folder holds class folders (``root/<class>/**/*.jpg``) or images without classes; a ``.csv`` has the columns
-    ``path`` and, if there are classes, ``label``, with paths relative to its own folder; a ``.txt`` has one such
-    path a line; any other file is one image. Hidden files are ignored. Links are followed to files inside the
-    folder only.
+    A folder holds class folders (``root/<class>/**/*.jpg``) or images without classes; a ``.zip`` is such a folder
+    packed, see :mod:`edgecv.data.archive`; a ``.csv`` has the columns ``path`` and, if there are classes, ``label``,
+    with paths relative to its own folder; a ``.txt`` has one such path a line; any other file is one image. Hidden
+    files are ignored. Links are followed to files inside the folder only.
 
     Args:
         path: Folder, CSV, list, or image.
@@ -36,6 +42,7 @@ def open_dataset(
             kept by name and label indices are None.
         label_ids: The model's folder names by index.
         num_classes: How many classes the model has, where it carries no labels.
+        progress: Told while an archive is unpacked.
 
     Raises:
         UsageError: Nothing there, no image in it, a folder of splits, images beside class folders, a path that
@@ -47,6 +54,8 @@ def open_dataset(
         raise UsageError(f"data {shorten(path)!r} cannot be read ({getattr(e, 'strerror', e)}); check the path.") from e
     if path.is_dir():
         found = _from_folder(path)
+    elif path.suffix.lower() == ".zip":
+        found = _from_folder(unpack_archive(path, IMAGE_SUFFIXES, progress))
     elif path.suffix.lower() == ".csv":
         found = read_csv(path)
     elif path.suffix.lower() in (".txt", ".lst"):
@@ -55,7 +64,9 @@ def open_dataset(
         check_regular_file(path, "image", MAX_IMAGE_BYTES)
         found = Dataset(path.parent, ((path, None),), (), (-1,))
     else:
-        raise UsageError(f"data '{path}' is neither a folder, a .csv, a .txt list nor an image; name one of these.")
+        raise UsageError(
+            f"data '{path}' is neither a folder, a .zip, a .csv, a .txt list nor an image; name one of these."
+        )
     if not found.class_names or not (labels or label_ids or num_classes):
         return found
     matched = match_classes(found.class_names, labels, label_ids, num_classes)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecv.data.dataset import Dataset
-from edgecv.data.duplicates import group_duplicates
+from edgecv.data.duplicates import group_copies, group_duplicates
 from edgecv.data.fingerprint import iter_fingerprints
 from edgecv.errors import UsageError
 from edgecv.files import write_atomically
@@ -16,7 +16,13 @@ from edgecv.progress import Progress, no_progress
 
 
 def split_dataset(
-    dataset: Dataset, val: float, test: float, seed: int, progress: Progress = no_progress
+    dataset: Dataset,
+    val: float,
+    test: float,
+    seed: int,
+    progress: Progress = no_progress,
+    *,
+    nearly_equal: bool = True,
 ) -> dict[str, Dataset]:
     """Return ``train``, ``val`` and ``test`` (those with a share above 0), disjoint and complete.
 
@@ -30,6 +36,7 @@ def split_dataset(
         test: Share of each class for the test.
         seed: Of the shuffle.
         progress: Told after each image read.
+        nearly_equal: False to keep together equal bytes only, without decoding an image.
 
     Raises:
         UsageError: Shares that leave nothing to train on or are all 0, a broken image, or too few images to
@@ -37,11 +44,12 @@ def split_dataset(
     """
     if not (0 <= val < 1 and 0 <= test < 1 and 0 < val + test < 1):
         raise UsageError(f"shares val {val} and test {test} must not be negative and add up to more than 0, under 1.")
-    prints = list(iter_fingerprints([p for p, _ in dataset.samples], progress=progress))
+    paths = [p for p, _ in dataset.samples]
+    prints = list(iter_fingerprints(paths, progress=progress, decode=nearly_equal))
     for item in prints:
         if item.error:
             raise UsageError(f"image '{item.path}' {item.error} All of them: edgecv data check {dataset.root}")
-    groups = group_duplicates(prints)
+    groups = group_duplicates(prints) if nearly_equal else group_copies(prints)
     alone = set(range(len(prints))) - {i for group in groups for i in group}
     by_class: dict[int, list[list[int]]] = defaultdict(list)
     for group in sorted([*groups, *([i] for i in alone)]):

@@ -1,20 +1,29 @@
 """Images to train on and to judge by: which, in which order, and as batches of pixels.
 
-Everything random of an image is a function of (seed, epoch, index): the number of worker processes, of ranks or of restarts
-changes no bit.
+Everything random of an image is a function of (seed, epoch, index): the number of worker processes, of ranks or of
+restarts changes no bit.
 """
 
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from edgecv.config.training import TrainSettings
-from edgecv.data.dataset import Dataset
+from edgecv.data.batches import UNLABELLED
+from edgecv.data.classes import match_classes
+from edgecv.data.dataset import Dataset, unreadable_notes
+from edgecv.data.folder import open_dataset
+from edgecv.data.held_out import SPLIT_FILE, check_apart, divide
+from edgecv.errors import UsageError
 from edgecv.manifest import InputSpec
+from edgecv.nn.augment import build_pipeline
+from edgecv.nn.image_feed import ImageReader, Wanted, iter_pixels
 from edgecv.progress import Progress, no_progress
 
 EVALUATION_BATCH = 128
@@ -79,11 +88,19 @@ def open_training_data(
     Raises:
         UsageError: Not readable, no classes, too few images, or a recorded division of other images.
     """
-    raise NotImplementedError
+    train = _labelled(open_dataset(data, progress=progress), data)
+    labels = train.class_names
+    match_classes(labels, labels)  # names that evaluation could not tell apart are refused now
+    if held_out is not None:
+        judged, notes = open_dataset(held_out, labels, progress=progress), list[str]()
+        check_apart(train, judged)
+    else:
+        train, judged, notes = divide(train, share, seed, folder / SPLIT_FILE, progress)
+    return TrainingData(train, judged, labels, _digest(train, judged), (*unreadable_notes(train), *notes))
 
 
 def steps_per_epoch(data: TrainingData, settings: TrainSettings) -> int:
-    """Return how many batches :func:`training_batches` gives: an incomplete last one is left out, but for the only one."""
+    """Return how many batches :func:`training_batches` gives: an incomplete last one is left out, unless alone."""
     return max(1, len(data.train) // settings.batch)
 
 
@@ -113,9 +130,19 @@ def training_batches(
         start_batch: The first batch to give, to go on in the middle of an epoch; those before are not decoded.
 
     Raises:
-        UsageError: A broken image (the message names it), an unknown augmentation, or more ranks than images in a batch.
+        UsageError: A broken image (the message names it), an unknown augmentation, or more ranks than a batch has
+            images.
     """
-    raise NotImplementedError
+    count = steps_per_epoch(data, settings)
+    share = min(settings.batch, len(data.train))
+    if share < world:
+        raise UsageError(f"a batch of {share} images cannot be divided among {world} processes; raise --batch.")
+    order = _order(len(data.train), epoch, seed)
+    keys = image_keys(order, epoch, seed)
+    places = [slice(i * share + rank, (i + 1) * share, world) for i in range(start_batch, count)]
+    wanted = [(order[p], keys[p]) for p in places]
+    reader = ImageReader(data.train, build_pipeline(settings.augment, spec))
+    yield from _batches(reader, wanted, settings.workers, world)
 
 
 def evaluation_batches(
@@ -142,33 +169,52 @@ def evaluation_batches(
     Raises:
         UsageError: A broken image; the message names it.
     """
-    raise NotImplementedError
+    indices = np.arange(rank, len(dataset), world)
+    wanted = [(part, np.zeros_like(part)) for part in (indices[i : i + batch] for i in range(0, len(indices), batch))]
+    yield from _batches(ImageReader(dataset, build_pipeline((), spec)), wanted, workers, world)
 
 
 def image_keys(indices: np.ndarray, epoch: int, seed: int) -> np.ndarray:
     """Return int64 keys of the images at ``indices`` in an epoch: SplitMix64 (Steele et al. 2014) over all three."""
-    with np.errstate(over="ignore"):
-        key = np.uint64(0)
-        for part in (np.uint64(seed), np.uint64(epoch), indices.astype(np.uint64)):
-            key = _mix(key + part)
+    key = np.zeros(len(indices), np.uint64)
+    for part in (np.uint64(seed), np.uint64(epoch), indices.astype(np.uint64)):
+        key = _mix(key + part)
     return (key >> np.uint64(1)).astype(np.int64)
 
 
-def _mix(value: np.ndarray) -> np.ndarray:
+def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     value = value + np.uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
 
 
-def _order(count: int, epoch: int, seed: int) -> np.ndarray:
+def _order(count: int, epoch: int, seed: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
-def _tensors(pixels: np.ndarray, targets: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> Batch:
-    return Batch(
-        torch.from_numpy(pixels).permute(0, 3, 1, 2),
-        torch.from_numpy(targets),
-        torch.from_numpy(indices),
-        torch.from_numpy(keys),
-    )
+def _batches(reader: ImageReader, wanted: list[Wanted], workers: int, world: int) -> Iterator[Batch]:
+    targets = np.array([UNLABELLED if label is None else label for _, label in reader.dataset.samples], np.int64)
+    for (indices, keys), pixels in zip(wanted, iter_pixels(reader, wanted, workers, world), strict=True):
+        yield Batch(pixels, *(torch.from_numpy(values) for values in (targets[indices], indices, keys)))
+
+
+def _labelled(dataset: Dataset, path: Path) -> Dataset:
+    if len(dataset.class_names) < 2:
+        raise UsageError(
+            f"data '{path}' has {len(dataset.class_names)} classes and a classifier needs two; give a folder of class "
+            "folders, a zip of one, or a CSV with path,label."
+        )
+    samples = tuple((path, c) for (path, _), c in zip(dataset.samples, dataset.class_indices, strict=True))
+    return replace(dataset, samples=samples, num_classes=len(dataset.class_names))
+
+
+def _digest(*sides: Dataset) -> str:
+    digest = hashlib.sha256()
+    for side in sides:
+        for path, label in side.samples:
+            digest.update(
+                f"{path.relative_to(side.root)}\0{path.stat().st_size}\0{label}\n".encode("utf-8", "surrogateescape")
+            )
+        digest.update(b"\0")
+    return digest.hexdigest()
