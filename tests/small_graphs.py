@@ -1,6 +1,6 @@
 """Small networks written as ONNX text, with seeded weights: what a test of a rewrite needs and no more."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -17,14 +17,21 @@ SPEC = InputSpec(
 MANIFEST = Manifest("small", SPEC, OutputSpec("y"))
 
 
-def small_model(body: str, shapes: Mapping[str, object], *, opset: int = 18, seed: int = 0) -> ir.Model:
-    """Build a model with input float ``image`` (batch, 3, 12, 12) and output ``y`` from lines of ONNX text.
+def small_model(
+    body: str,
+    shapes: Mapping[str, object],
+    *,
+    outputs: Sequence[str] = ("float[batch, classes] y",),
+    opset: int = 18,
+    seed: int = 0,
+) -> ir.Model:
+    """Build a model with input float ``image`` (batch, 3, 12, 12) and ``outputs`` from lines of ONNX text.
 
     ``shapes`` names the initializers: an array as it is, or a shape to be filled with seeded normal numbers.
     """
     text = (
         f'<ir_version: 8, opset_import: ["" : {opset}]> '
-        f"small (float[batch, 3, {SIZE}, {SIZE}] image) => (float[batch, classes] y) {{ {body} }}"
+        f"small (float[batch, 3, {SIZE}, {SIZE}] image) => ({', '.join(outputs)}) {{ {body} }}"
     )
     proto = onnx.parser.parse_model(text)
     rng = np.random.default_rng(seed)

@@ -7,6 +7,7 @@ import typer
 
 from edgecv.cli.options import Debug, Json, Quiet, Seed
 from edgecv.cli.output import emit
+from edgecv.text import megabytes
 
 if TYPE_CHECKING:
     from edgecv.pipeline.inspection import Inspection
@@ -45,12 +46,12 @@ def _tables(found: "Inspection") -> list[tuple[str, list[str], list[list[str]]]]
     if len(found.operators) > _SHOWN:
         operators.append([f"{len(found.operators) - _SHOWN} others", str(sum(list(found.operators.values())[_SHOWN:]))])
     weights = [
-        [name, str(row["arrays"]), f"{row['elements']:,}", f"{row['bytes'] / 1e6:.2f}"]
+        [name, str(row["arrays"]), f"{row['elements']:,}", megabytes(row["bytes"])]
         for name, row in found.weights.items()
     ]
     return [
         ("", ["operator", "count"], operators),
-        ("", ["weights", "arrays", "elements", "MB"], weights),
+        ("", ["weights", "arrays", "elements", "size"], weights),
     ]
 
 
@@ -75,7 +76,7 @@ def _notes(found: "Inspection") -> list[str]:
     tensors = [f"input {n} {d}" for n, d in found.inputs.items()]
     tensors += [f"output {n} {d}" for n, d in found.outputs.items()]
     stages = "no manifest" if found.stages is None else f"made by {' → '.join(found.stages) or 'no stage'}"
-    lines = [f"{found.model}: {found.bytes / 1e6:.2f} MB, opset {found.opset}, {stages}", "; ".join(tensors)]
+    lines = [f"{found.model}: {megabytes(found.bytes)}, opset {found.opset}, {stages}", "; ".join(tensors)]
     return [*lines, *([found.saturation_line] if found.saturation_line else [])]
 
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import math
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +13,10 @@ from typing import Any, TextIO
 
 from edgecv.errors import EnvironmentRefusedError
 from edgecv.progress import Progress, no_progress
+from edgecv.text import UNSAFE, printable
 
 PLAIN_LINES_EVERY_S = 2.0
 """Seconds between two lines of progress where stderr is no terminal; what is over sooner tells none."""
-
-# C0 and C1 controls, line and paragraph separators, what turns the writing direction, halves of characters.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _ASCII_SIGNS = str.maketrans({"–": "-", "→": "->", "×": "x", "±": "+-", "…": "...", "≤": "<=", "≥": ">="})
 
@@ -60,17 +57,6 @@ def emit(
         lines = [("verdict", verdict), ("artifact", str(artifact or "")), ("next", next_command)]
         parts += [f"{name + ':':<10}{printable(text)}\n" for name, text in (lines[:1] if quiet else lines) if text]
         _write("".join(parts))
-
-
-def printable(text: str) -> str:
-    r"""Return ``text`` with every character that steers a terminal replaced by its escape.
-
-    File names and labels come from anywhere, and a terminal obeys what is in them.
-
-    >>> printable("a\nb\x1b[31m")
-    'a\\nb\\x1b[31m'
-    """
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def say(text: str) -> None:
@@ -129,7 +115,7 @@ def _is_encodable(text: str, encoding: str) -> bool:
 def _as_json(result: Mapping[str, Any]) -> str:
     finite = _finite(result)
     text = json.dumps(finite, indent=2, ensure_ascii=False, default=str, allow_nan=False)
-    if _UNSAFE.search(text.replace("\n", "")) or not _is_encodable(text, sys.stdout.encoding or "utf-8"):
+    if UNSAFE.search(text.replace("\n", "")) or not _is_encodable(text, sys.stdout.encoding or "utf-8"):
         text = json.dumps(finite, indent=2, default=str, allow_nan=False)
     return text + "\n"
 

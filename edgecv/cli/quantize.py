@@ -8,6 +8,7 @@ import typer
 
 from edgecv.cli.options import Debug, Force, Json, Output, Provider, Quiet, Seed, Threads, named_path
 from edgecv.cli.output import emit, progress_bar
+from edgecv.text import megabytes
 
 COLUMNS = (
     "columns: dB is signal to noise of the network's answer (20 dB: an error of a tenth) with only these weights, this "
@@ -28,7 +29,12 @@ def quantize(
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision: half the size.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, where the provider has kernels for it.")] = False,
     weights_only: Annotated[
-        int | None, typer.Option("--weights-only", metavar="16|8|4", help="Bits of stored weights: size, not speed.")
+        int | None,
+        typer.Option(
+            "--weights-only",
+            metavar="16|8|4",
+            help="Bits of stored weights: size, not speed; 4 needs --data (which layers stand it), 16 and 8 nothing.",
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", parser=named_path, metavar="PATH", help="Images to calibrate on.")
@@ -42,7 +48,11 @@ def quantize(
     keep_float: Annotated[
         list[str] | None,
         typer.Option(
-            "--keep-float", metavar="auto|N|NAME", help="Layers to leave float: found, or named (repeatable)."
+            "--keep-float",
+            metavar="auto|N|NAME",
+            help="Layers to leave float: found where they pay (auto), just N of them, or named (repeatable; a layer "
+            "called 7 is name:7). auto and N first climb the whole ladder of --int8, which takes minutes; with "
+            "--method RUNG they start from that rung.",
         ),
     ] = None,
     device: Annotated[
@@ -53,6 +63,9 @@ def quantize(
         int,
         typer.Option("--activations", metavar="8|16", help="Bits of activations; 16 only where a provider has them."),
     ] = 8,
+    int8_heads: Annotated[
+        bool, typer.Option("--int8-heads", help="Also quantize a detector's head, which stays float otherwise.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Error, range and cost of every layer: table, HTML and PNG.")
     ] = False,
@@ -89,6 +102,7 @@ def quantize(
         method=method,
         device=device,
         activations=activations,
+        int8_heads=int8_heads,
         explain=explain,
         keep_float=tuple(keep_float or ()),
         output=output,
@@ -145,7 +159,7 @@ def explanation_table(
 def quantize_notes(result: Mapping[str, Any]) -> list[str]:
     """Return size, int8 coverage, agreement and time of a quantize report as lines."""
     before, after = result["bytes_before"], result["bytes_after"]
-    notes = [f"size: {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB ({before / after:.1f}x smaller)"]
+    notes = [f"size: {megabytes(before)} -> {megabytes(after)} ({before / after:.1f}x smaller)"]
     summary = result["quantization"]
     if coverage := summary.get("coverage"):
         convs, products = (

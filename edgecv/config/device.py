@@ -9,6 +9,9 @@ from edgecv.typed import build
 SCHEMA = 1
 ARCHITECTURES = ("x86_64", "aarch64")
 
+EMULATED = "qemu-x86"
+"""``qemu-x86:Haswell`` names an emulated CPU on the command line."""
+
 
 @dataclass(frozen=True, slots=True)
 class Int8Scheme:
@@ -88,8 +91,14 @@ def load_device(name: str) -> DeviceProfile:
     """Load a shipped profile by name, or any by the path of its ``.toml``.
 
     Raises:
-        UsageError: Unknown name, unreadable file, unknown key, wrong type, newer schema, or unknown architecture.
+        UsageError: Unknown name or an emulated CPU, unreadable file, unknown key, wrong type, newer schema, or unknown
+            architecture.
     """
+    if name.partition(":")[0] == EMULATED:
+        raise UsageError(
+            f"'{name}' is an emulated CPU, to run files on, and has no profile; "
+            f"edgecv devices setup {EMULATED}, then edgecv verify --data DIR --device {EMULATED}:Haswell"
+        )
     path = find_shipped("devices", name)
     profile = build(DeviceProfile, read_table(path, "device profile"), str(path))
     if profile.schema > SCHEMA:

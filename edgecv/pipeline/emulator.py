@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edgecv.config.device import EMULATED
 from edgecv.errors import DeviceUnreachableError, EnvironmentRefusedError, UsageError, nearest
 from edgecv.files import MAX_TEXT_BYTES, read_file, sha256_file
+from edgecv.workspace import user_cache
 
-PREFIX = "qemu-x86"
-"""``qemu-x86:Haswell`` names an emulated CPU on the command line."""
+PREFIX = EMULATED
 
 SETUP = f"edgecv devices setup {PREFIX}"
 
@@ -45,7 +46,7 @@ class Emulator:
 
 def cache_folder() -> Path:
     """Return where downloaded emulators lie: in the user's cache, ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgecv" / PREFIX
+    return user_cache(PREFIX)
 
 
 def find_emulator() -> Emulator:

@@ -13,8 +13,9 @@ from edgecv.pipeline.mixed_precision import Machine
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.affine import affine_of
 from edgecv.quantize.draft import Draft, error_db, output_error, run_outputs, write_quantizers
+from edgecv.quantize.layer_names import layer_names
 from edgecv.quantize.placement import PASSING_OPS, output_tensor
-from edgecv.quantize.restrict import keep_float, layer_labels
+from edgecv.quantize.restrict import keep_float
 from edgecv.quantize.sensitivity import Sensitivity, measure_sensitivity
 
 WORST_LAYERS = 24
@@ -137,7 +138,7 @@ def explain_draft(
 def _rows(
     draft: Draft, parts: Sensitivity, total: float, gains: dict[str, float], costs: dict[str, float]
 ) -> list[LayerRow]:
-    labels = layer_labels(draft.model, draft.placement)
+    labels = layer_names(draft.model.graph)
     rows = [_row(name, "input", None, name, draft, parts, total) for name in draft.placement.from_input]
     int8 = {*draft.placement.layers, *draft.placement.others}
     for node in draft.model.graph:
@@ -146,7 +147,7 @@ def _rows(
             continue
         tensor = str(output_tensor(node).name)
         layer = name if name in draft.weights else None
-        shown = labels.get(name, name)
+        shown = labels.get(node, name)
         rows.append(_row(shown, node.op_type, layer, tensor, draft, parts, total, gains.get(name), costs.get(name)))
     return rows
 

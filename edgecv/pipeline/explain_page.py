@@ -8,6 +8,7 @@ from pathlib import Path
 from edgecv.files import write_bytes
 from edgecv.pipeline.explain import Explanation, LayerRow
 from edgecv.pipeline.explain_chart import draw_explanation
+from edgecv.text import printable
 
 COLUMNS = (
     "layer", "operator", "range", "clipped", "weights dB", "output dB", "alone dB", "share",
@@ -49,9 +50,9 @@ def write_explanation(explanation: Explanation, artifact: Path) -> tuple[Path, P
 
 
 def explanation_page(explanation: Explanation, title: str, png: bytes) -> str:
-    """Return the page; every name from the model is escaped, the picture is inside."""
+    """Return the page; every name from the model is escaped and printable, the picture is inside."""
     body = explanation_section(explanation, title, png)
-    heading = html.escape(title)
+    heading = _escaped(title)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{heading}</title>'
         f"<style>{_STYLE}</style></head><body>\n{body}</body></html>\n"
@@ -61,16 +62,16 @@ def explanation_page(explanation: Explanation, title: str, png: bytes) -> str:
 def explanation_section(explanation: Explanation, title: str, png: bytes) -> str:
     """Return ``<section>`` … ``</section>``, to be put into any page."""
     widest = max((row.share for row in explanation.rows), default=0.0) or 1.0
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in (*COLUMNS, ""))
+    head = "".join(f"<th>{_escaped(column)}</th>" for column in (*COLUMNS, ""))
     lines = []
     for row in explanation.rows:
         name, operator, *numbers = cells(row)
-        cell = "".join(f'<td class="number">{html.escape(text)}</td>' for text in numbers)
+        cell = "".join(f'<td class="number">{_escaped(text)}</td>' for text in numbers)
         bar = f'<td><div class="bar" style="width: {80 * row.share / widest:.1f}px"></div></td>'
-        lines.append(f"<tr><td>{html.escape(name)}</td><td>{html.escape(operator)}</td>{cell}{bar}</tr>")
+        lines.append(f"<tr><td>{_escaped(name)}</td><td>{_escaped(operator)}</td>{cell}{bar}</tr>")
     picture = base64.b64encode(png).decode()
     return (
-        f"<section><h1>{html.escape(title)}</h1>\n<p>{html.escape(summary(explanation))}</p>\n"
+        f"<section><h1>{_escaped(title)}</h1>\n<p>{_escaped(summary(explanation))}</p>\n"
         f'<img alt="the worst layers" src="data:image/png;base64,{picture}">\n{_MEANING}'
         f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(lines) + "\n</tbody></table></section>\n"
     )
@@ -110,6 +111,10 @@ def worst_table(explanation: Explanation, most: int = 16) -> tuple[str, Sequence
     rows = [[cells(row)[i] for i in shown] for row in explanation.worst[:most]]
     title = f"worst {len(rows)} of {len(explanation.rows)} by their share of the error"
     return title, [COLUMNS[i] for i in shown], rows
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def _number(value: float | None, form: str) -> str:

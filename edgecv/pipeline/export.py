@@ -11,6 +11,7 @@ from edgecv.files import MAX_MODEL_BYTES, check_output, check_regular_file
 from edgecv.manifest import INTERPOLATIONS
 from edgecv.progress import Progress, no_progress
 from edgecv.runtime.host import host_facts, usable_cores
+from edgecv.text import megabytes
 
 if TYPE_CHECKING:
     from edgecv.nn.network import Network
@@ -125,9 +126,8 @@ def _export(request: ExportRequest, progress: Progress) -> dict[str, Any]:
         notes.append(NO_LABELS)
     if request.random_init:
         notes.append("random weights: this model tests the chain, its answers mean nothing")
-    notes.append(
-        f"exporter: {report.exporter}, opset {report.opset}, IR {report.ir_version}, {_megabytes(report.model_bytes)}"
-    )
+    size = megabytes(report.model_bytes, digits=1)
+    notes.append(f"exporter: {report.exporter}, opset {report.opset}, IR {report.ir_version}, {size}")
     notes += [f"  {rung} was tried before and failed: {why}" for rung, why in report.failures]
     notes.append(f"rewrites: {', '.join(report.passes) or 'none needed'}")
     return {
@@ -243,7 +243,3 @@ def _file_stem(model: str) -> str:
 
 def _license(source: dict[str, str]) -> str:
     return f" ({source['license']})" if source.get("license") else ""
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

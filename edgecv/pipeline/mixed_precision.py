@@ -16,8 +16,8 @@ from edgecv.benchmark.statistics import Interval
 from edgecv.pipeline.layer_cost import open_cost_meter, save_draft
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.draft import Draft, error_db
+from edgecv.quantize.layer_names import layer_names
 from edgecv.quantize.mixed import Mixed, Move, mix
-from edgecv.quantize.restrict import layer_labels
 from edgecv.quantize.sensitivity import SENSITIVITY_IMAGES, measure_sensitivity
 
 BUDGET = 0.1
@@ -140,7 +140,7 @@ def _slowdown(
 
 
 def _report(draft: Draft, found: Mixed, moves: Sequence[Move]) -> dict[str, Any]:
-    labels = layer_labels(draft.model, draft.placement)
+    labels = {str(node.name): name for node, name in layer_names(draft.model.graph).items()}
     rows = [{"layers": [labels[n] for n in m.layers], "gain": m.gain, "cost_ms": m.cost_ms} for m in found.moves]
     error = found.error_before * (1 - sum(m.gain for m in moves))
     return {

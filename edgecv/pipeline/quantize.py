@@ -149,8 +149,15 @@ def _convert(
     if request.activations == 16 and dataset is not None and batches is not None:
         from edgecv.quantize.wide import quantize_wide
 
-        exclude = request.keep_float
-        return quantize_wide(model, manifest, batches, exclude=exclude, n_images=len(dataset), progress=progress)
+        return quantize_wide(
+            model,
+            manifest,
+            batches,
+            exclude=request.keep_float,
+            int8_heads=request.int8_heads,
+            n_images=len(dataset),
+            progress=progress,
+        )
     if request.mode.startswith("weights"):
         from edgecv.quantize.weight_only import store_weights
 

@@ -16,7 +16,19 @@ from edgecv.pipeline.quantize_request import QuantizeRequest, input_batches
 from edgecv.progress import Progress
 from edgecv.quantize.basis import prepare_basis
 from edgecv.quantize.calibrate import check_method
-from edgecv.quantize.ladder import NEAR_DB, RUNG_NAMES, Ground, Position, Rung, Step, check_rung, climb, divide, pick
+from edgecv.quantize.ladder import (
+    FEWEST_TO_DIVIDE,
+    NEAR_DB,
+    RUNG_NAMES,
+    Ground,
+    Position,
+    Rung,
+    Step,
+    check_rung,
+    climb,
+    divide,
+    pick,
+)
 from edgecv.quantize.mixed import KeepFloat, parse_keep_float
 from edgecv.quantize.rungs import RUNGS
 from edgecv.quantize.sensitivity import SENSITIVITY_IMAGES
@@ -63,7 +75,7 @@ def quantize_int8(
     rungs, mixing = _rungs(request, kept)
     batches = input_batches(dataset, manifest)
     scheme = load_device(request.device).int8 if request.device else PORTABLE
-    basis = prepare_basis(model, manifest, batches, exclude=kept.names, scheme=scheme)
+    basis = prepare_basis(model, manifest, batches, exclude=kept.names, scheme=scheme, int8_heads=request.int8_heads)
     fit, held, n_fit = divide(batches, len(dataset))
     ground = Ground(basis, fit, held, n_fit, request.ranges, request.seed)
     judged: list[tuple[Position, QuantizedModel, dict[str, Any] | None]] = []  # the last one only
@@ -166,14 +178,26 @@ def _described(
         "rungs": [s.rung for s in steps if s.kept],
         "ranges": request.ranges,
         "keep_float": list(request.keep_float),
+        "int8_heads": request.int8_heads,
         "kept_float": list(quantized.summary["kept_float"]),
         "images": ground.n_images,
         "held_out": len(ground.held) if ground.n_images < n_all else 0,
     }
     ladder = [s.as_dict() for s in steps]
     described = mixed if "mixed" in settings["rungs"] else None
-    summary = {**quantized.summary, "settings": settings, "ladder": ladder, "mixed": described}
+    notes = [*quantized.summary["notes"], *_few_images(n_all)]
+    summary = {**quantized.summary, "settings": settings, "ladder": ladder, "mixed": described, "notes": notes}
     return replace(quantized, summary=summary)
+
+
+def _few_images(n_images: int) -> list[str]:
+    """Return a warning when so few images calibrate that none is left to measure on."""
+    if n_images >= FEWEST_TO_DIVIDE:
+        return []
+    return [
+        f"warning: calibrated on {n_images} image{'s' * (n_images > 1)}: ranges fit these alone, and what a rung gains "
+        f"is measured on them too; {FEWEST_TO_DIVIDE} would do (more in --data, a larger -n), 100 are customary"
+    ]
 
 
 def _explain(request: QuantizeRequest, ground: Ground, position: Position, progress: Progress) -> "Explanation":

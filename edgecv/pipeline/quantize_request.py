@@ -30,7 +30,7 @@ class QuantizeRequest:
 
     ``model`` None means the folder's current model; ``max_drop`` is in percentage points of top-1. ``keep_float`` holds
     layers, and at most one of ``auto`` and a number of further layers to choose. ``device`` None means int8 that any
-    CPU computes alike. ``activations`` is 8 or 16 bits.
+    CPU computes alike. ``activations`` is 8 or 16 bits. ``int8_heads`` quantizes a detector's head too.
     """
 
     model: Path | None
@@ -42,6 +42,7 @@ class QuantizeRequest:
     keep_float: tuple[str, ...] = ()
     device: str | None = None
     activations: int = 8
+    int8_heads: bool = False
     explain: bool = False
     output: Path | None = None
     eval_data: "Path | Dataset | None" = None
@@ -78,7 +79,9 @@ def check_request(request: QuantizeRequest, source: Path) -> None:
 
 
 def _check_int8_options(request: QuantizeRequest) -> None:
-    chosen = [v for v in request.keep_float if v == "auto" or v.isdecimal()]
+    from edgecv.quantize.layer_names import is_choice
+
+    chosen = [v for v in request.keep_float if is_choice(v)]
     if request.activations not in (8, 16):
         raise UsageError(f"--activations {request.activations} is neither 8 nor 16.")
     wide = request.activations == 16
@@ -89,6 +92,7 @@ def _check_int8_options(request: QuantizeRequest) -> None:
         "--method": request.method != "auto",
         "--ranges": request.ranges != "mse",
         "--device": request.device is not None,
+        "--int8-heads": request.int8_heads,
     }
     if request.mode != "int8" and (given := [option for option, on in chosen_rungs.items() if on]):
         raise UsageError(f"{given[0]} is for --int8; it says nothing about {request.mode}; leave it out.")

@@ -16,10 +16,11 @@ from edgecv.quantize.activations import Batches
 from edgecv.quantize.affine import LEVELS, Range, affine_of
 from edgecv.quantize.bias_correction import correct_biases, layer_inputs
 from edgecv.quantize.calibrate import Observations, observe
-from edgecv.quantize.checks import check_float_model, check_weights_finite, name_nodes, resolve_excluded
+from edgecv.quantize.checks import check_float_model, check_weights_finite, name_nodes
 from edgecv.quantize.draft import Draft
 from edgecv.quantize.heads import HEAD_REASON, detection_head
 from edgecv.quantize.input_range import input_ranges
+from edgecv.quantize.layer_names import check_effect, resolve_excluded
 from edgecv.quantize.layer_weights import quantize_weights
 from edgecv.quantize.placement import Placement, place_quantizers
 from edgecv.quantize.rewrites import (
@@ -81,6 +82,9 @@ def prepare_basis(
     prepared, rewritten = rewrite_float(prepared, sample, ordered, exclude)
     heads = () if int8_heads else detection_head(prepared)
     floats = {str(node.name) for node in prepared.graph if node.op_type in scheme.float_operators}
+    if exclude:
+        able = place_quantizers(prepared, {*heads, *floats})
+        check_effect(prepared, exclude, {*able.layers, *able.others, *able.kept_float})
     placement = place_quantizers(prepared, {*exclude, *heads, *floats})
     reasons_kept = {n: HEAD_REASON if n in heads and n not in exclude else r for n, r in placement.kept_float.items()}
     placement = replace(placement, kept_float=reasons_kept)

@@ -1,11 +1,9 @@
 """What a model must be before it can be quantized; one sentence for each way it is not."""
 
-from collections.abc import Collection
-
 import numpy as np
 import onnx_ir as ir
 
-from edgecv.errors import UsageError, nearest
+from edgecv.errors import UsageError
 from edgecv.graph.precision import find_quantized
 from edgecv.graph.values import constant_array
 
@@ -43,23 +41,6 @@ def check_weights_finite(model: ir.Model) -> None:
                     f"weight '{value.name}' of node '{node.name}' holds NaN or infinity; "  # type: ignore[union-attr]
                     "train or fetch the model again."
                 )
-
-
-def resolve_excluded(model: ir.Model, exclude: Collection[str]) -> tuple[str, ...]:
-    """Return the nodes meant by ``exclude``: node names, or layers by the name of their weight (``conv_stem``).
-
-    Raises:
-        UsageError: A name is neither; the nearest ones are shown.
-    """
-    nodes = {str(node.name): str(node.name) for node in model.graph}
-    for node in model.graph:
-        weight = node.inputs[1] if len(node.inputs) > 1 else None
-        if weight is not None and weight.name is not None and weight.is_initializer():
-            nodes.setdefault(weight.name.removesuffix(".weight"), str(node.name))
-    for name in exclude:
-        if name not in nodes:
-            raise UsageError(f"there is no node or layer '{name}' to keep in float.{nearest(name, nodes)}")
-    return tuple(nodes[name] for name in exclude)
 
 
 def name_nodes(model: ir.Model) -> int:

@@ -18,8 +18,8 @@ from edgecv.graph.opset import set_lowest_ir_version
 from edgecv.graph.values import add_initializer, constant_array, make_node, unique_name
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.basis import prepare_float_model
-from edgecv.quantize.checks import resolve_excluded
 from edgecv.quantize.coverage import measure_coverage
+from edgecv.quantize.layer_names import check_effect, resolve_excluded
 from edgecv.quantize.pair_sums import limit_channels
 from edgecv.quantize.placement import place_quantizers, weight_axis
 from edgecv.quantize.static import QuantizedModel, tool_versions
@@ -54,6 +54,7 @@ def quantize_dynamic(
     prepared, lines = prepare_float_model(model)
     exclude = resolve_excluded(prepared, exclude)
     placement = place_quantizers(prepared, exclude)
+    check_effect(prepared, exclude, {*placement.layers, *placement.kept_float})
     chosen = [node for node in prepared.graph if node.name in placement.layers]
     if not chosen:
         raise UsageError("the model has no layer to quantize: no Conv, Gemm or MatMul with float weights.")

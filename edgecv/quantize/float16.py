@@ -15,9 +15,9 @@ from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches, stream_activations
 from edgecv.quantize.basis import prepare_float_model
-from edgecv.quantize.checks import resolve_excluded
 from edgecv.quantize.compared import compare_answers, images_to_compare
 from edgecv.quantize.half_graph import rewrite_to_half, value_types
+from edgecv.quantize.layer_names import resolve_excluded
 from edgecv.quantize.static import QuantizedModel, tool_versions
 from edgecv.quantize.weight_storage import HALF_LIMIT
 

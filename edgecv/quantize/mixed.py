@@ -14,6 +14,7 @@ import onnx_ir as ir
 from edgecv.errors import UsageError
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.draft import Draft, output_error, run_outputs, write_quantizers
+from edgecv.quantize.layer_names import is_choice
 from edgecv.quantize.moves import Sizes, promising_moves, tensor_sizes
 from edgecv.quantize.placement import Placement
 from edgecv.quantize.restrict import keep_float
@@ -52,7 +53,7 @@ class KeepFloat:
 
 
 def parse_keep_float(values: Sequence[str]) -> KeepFloat:
-    """Read the values of ``--keep-float``: names of layers, and at most one of ``auto`` and a number.
+    """Read the values of ``--keep-float``: layers (``name:7`` where a name reads as a choice), ``auto`` or a number.
 
     >>> parse_keep_float(["conv_stem", "2"])
     KeepFloat(names=('conv_stem',), auto=False, count=2)
@@ -60,7 +61,7 @@ def parse_keep_float(values: Sequence[str]) -> KeepFloat:
     Raises:
         UsageError: Both, or more than one number.
     """
-    names = tuple(v for v in values if v != "auto" and not v.isdecimal())
+    names = tuple(v for v in values if not is_choice(v))
     chosen = list(dict.fromkeys(v for v in values if v not in names))
     if len(chosen) > 1:
         raise UsageError(f"--keep-float {' and '.join(chosen)} contradict each other; give one, and names beside it.")

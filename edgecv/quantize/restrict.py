@@ -1,4 +1,4 @@
-"""Keeping layers of a draft in float, and what to call them.
+"""Keeping layers of a draft in float.
 
 A layer that stays float gets its own bias back: the shift that makes up for rounded weights goes with these weights.
 """
@@ -41,20 +41,6 @@ def without(draft: Draft, nodes: Collection[str]) -> Placement:
     """Return the placement of ``draft`` as it is when ``nodes`` stay float."""
     allowed = {*draft.placement.layers, *draft.placement.others} - set(nodes)
     return place_quantizers(draft.model, [str(n.name) for n in draft.model.graph if n.name not in allowed])
-
-
-def layer_labels(model: ir.Model, placement: Placement) -> dict[str, str]:
-    """Return what to call each layer: its weight's name as in PyTorch where that is unique, or the node's own name.
-
-    Both are understood by :func:`edgecv.quantize.checks.resolve_excluded`.
-    """
-    nodes = {str(n.name): n for n in model.graph}
-    labels = {}
-    for name in placement.layers:
-        weight = str(nodes[name].inputs[1].name)  # type: ignore[union-attr]
-        labels[name] = weight.rpartition(".weight")[0] or name
-    seen = list(labels.values())
-    return {name: label if seen.count(label) == 1 else name for name, label in labels.items()}
 
 
 def _with_own_biases(model: ir.Model, own: ir.Model, layers: Collection[str]) -> ir.Model:

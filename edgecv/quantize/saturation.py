@@ -12,14 +12,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edgecv.graph.values import constant_array, int_attribute
+from edgecv.quantize.layer_names import INTEGER_OPS, layer_names
 from edgecv.quantize.pair_sums import HIGHEST_CODE, LARGEST_SUM, adds_in_pairs, kernel_rows, pair_limit, pair_sums
-
-_INTEGER_OPS = {
-    "QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3, "MatMulInteger": 1, "MatMulIntegerToFloat": 1,
-    "DynamicQuantizeMatMul": 1,
-}  # fmt: skip
-"""Operators that multiply codes, to the input that holds the weights. (ConvInteger takes the weights first, which ONNX
-Runtime computes exactly.)"""
 
 _BOUNDED_BY_ONE = ("Sigmoid", "HardSigmoid", "Softmax")
 
@@ -29,7 +23,7 @@ class LayerSums:
     """The sums of neighbouring products in one layer.
 
     Attributes:
-        layer: Name of the node.
+        layer: What to call it (:func:`edgecv.quantize.layer_names.layer_names`).
         op_type: Its operator.
         highest_code: Largest activation code its input can hold, as the kernel sees it (signed codes 128 higher).
         worst_sum: The largest sum of two products in magnitude; over 32,767 it is clipped.
@@ -96,6 +90,7 @@ def audit_saturation(model: ir.Model) -> SaturationAudit:
     Q and DQ counts with 128 added, as ONNX Runtime converts it on x86.
     """
     rows, exact = [], 0
+    names = layer_names(model.graph)
     for layer in _int8_layers(model.graph):
         groups = int_attribute(layer.node, "group", 1)
         if layer.codes.dtype != np.int8 or not adds_in_pairs(layer.codes.shape, groups):
@@ -106,7 +101,7 @@ def audit_saturation(model: ir.Model) -> SaturationAudit:
         over = sums > pair_limit(highest)
         rows.append(
             LayerSums(
-                layer=str(layer.node.name),
+                layer=names.get(layer.node, str(layer.node.name)),
                 op_type=layer.node.op_type,
                 highest_code=highest,
                 worst_sum=int(sums.max(initial=0)) * highest,
@@ -142,8 +137,8 @@ def _int8_layers(graph: ir.Graph) -> Iterator[_Int8Layer]:
             # activations of 16 bits are computed in float
             if array is not None and activation is not None and _code_type(node.inputs[0]).itemsize == 1:
                 yield _Int8Layer(node, array, _output_axis(node), activation, True)
-        elif node.op_type in _INTEGER_OPS and node.inputs[0] is not None:
-            array = constant_array(node.inputs[_INTEGER_OPS[node.op_type]])
+        elif node.op_type in INTEGER_OPS and node.inputs[0] is not None:
+            array = constant_array(node.inputs[INTEGER_OPS[node.op_type]])
             if array is not None:
                 yield _Int8Layer(node, array, _output_axis(node), node.inputs[0], False)
 

@@ -21,10 +21,10 @@ from edgecv.manifest import Manifest
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches
 from edgecv.quantize.basis import prepare_float_model
-from edgecv.quantize.checks import resolve_excluded
 from edgecv.quantize.compared import compare_answers, images_to_compare
 from edgecv.quantize.coverage import measure_coverage
 from edgecv.quantize.draft import output_error, run_outputs
+from edgecv.quantize.layer_names import check_effect, resolve_excluded
 from edgecv.quantize.placement import WEIGHT_OPS, weight_axis
 from edgecv.quantize.static import QuantizedModel, tool_versions
 from edgecv.quantize.weight_storage import (
@@ -102,6 +102,7 @@ def store_weights(
     images = images_to_compare(prepared, manifest, batches)
     stored = prepared.clone()
     layers, kept = _layers(stored.graph, exclude, bits)
+    check_effect(prepared, exclude, {*kept, *(str(layer.node.name) for layer in layers)})
     if not layers:
         raise UsageError("the model has no weights to store: no Conv, Gemm or MatMul with float weights.")
     chosen, kept_int8 = _stand_four_bits(prepared, layers, images, progress) if bits == 4 else (set(), {})

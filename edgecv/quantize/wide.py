@@ -25,6 +25,7 @@ def quantize_wide(
     batches: Batches,
     *,
     exclude: Collection[str] = (),
+    int8_heads: bool = False,
     n_images: int = 0,
     progress: Progress = no_progress,
 ) -> QuantizedModel:
@@ -35,7 +36,9 @@ def quantize_wide(
     """
     check_float_model(model)
     newer = upgrade_opset(model, MIN_WIDE_OPSET)
-    basis = prepare_basis(newer, manifest, batches, exclude=exclude, rewrites=(), scheme=FULL_RANGE)
+    basis = prepare_basis(
+        newer, manifest, batches, exclude=exclude, rewrites=(), scheme=FULL_RANGE, int8_heads=int8_heads
+    )
     seen = observe_network(basis.model, basis.placement, batches, n_images=n_images, progress=progress)
     spans = {**basis.pixels, **ranges_of(seen, "minmax")}
     draft = draft_network(

@@ -2,12 +2,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import build_tiny_model, write_color_folder
+from small_graphs import MANIFEST, small_model
 
+from edgecv.data.folder import open_dataset
 from edgecv.errors import UsageError
 from edgecv.graph.model_file import load_model, require_manifest
 from edgecv.pipeline import QuantizeRequest, quantize_model
+from edgecv.pipeline.quantize_int8 import quantize_int8
+from edgecv.progress import no_progress
 
 
 @pytest.fixture
@@ -52,6 +57,33 @@ def test_layers_to_keep_float_are_found_when_asked(request_int8: QuantizeRequest
 def test_an_unknown_rung_is_refused_before_any_work(request_int8: QuantizeRequest) -> None:
     with pytest.raises(UsageError, match="'adaround' is not one of"):
         quantize_model(replace(request_int8, method="adaround"))
+
+
+@pytest.mark.parametrize(("images", "warned"), [(1, True), (19, True), (20, False)])
+def test_too_few_images_are_said_with_how_many_would_do(
+    request_int8: QuantizeRequest, images: int, warned: bool
+) -> None:
+    notes = quantize_model(replace(request_int8, images=images))["quantization"]["notes"]
+    found = [note for note in notes if note.startswith("warning: calibrated on")]
+    assert len(found) == warned
+    assert all(f"on {images} image" in note and "20 would do" in note for note in found)
+
+
+@pytest.mark.parametrize("int8_heads", [False, True])
+def test_a_detectors_head_is_quantized_on_request(request_int8: QuantizeRequest, int8_heads: bool) -> None:
+    body = """
+        t = Conv(image, w) r = Relu(t)
+        b = Conv(r, wb) br = Reshape(b, by4) boxes = Relu(br)
+        s = Conv(r, ws) sr = Reshape(s, by5) scores = Relu(sr)
+    """
+    model = small_model(body, {"w": (8, 3, 3, 3), "wb": (8, 8, 1, 1), "ws": (10, 8, 1, 1)} | {
+        f"by{n}": np.array([0, -1, n]) for n in (4, 5)
+    }, outputs=("float[batch, n, 4] boxes", "float[batch, n, 5] scores"))  # fmt: skip
+    dataset = open_dataset(Path("calib"))
+    request = replace(request_int8, method="per-channel", int8_heads=int8_heads)
+    found = quantize_int8(request, model, MANIFEST, dataset, lambda quantized: None, no_progress).quantized.summary
+    assert found["coverage"]["conv_int8"] == (3 if int8_heads else 1)
+    assert found["settings"]["int8_heads"] is int8_heads
 
 
 def test_how_images_were_used_is_recorded(request_int8: QuantizeRequest) -> None:

@@ -51,6 +51,8 @@ def test_sixteen_bit_activations_are_in_the_file_and_said_to_run_in_float(reques
         ({"mode": "fp16", "keep_float": ("auto",)}, "--keep-float auto or a number is for --int8"),
         ({"mode": "dynamic", "explain": True}, "--explain is for --int8"),
         ({"mode": "fp16", "activations": 16}, "--activations 16 is for --int8"),
+        ({"mode": "dynamic", "method": "auto", "int8_heads": True}, "--int8-heads is for --int8"),
+        ({"keep_float": ("Relu_2",)}, "no node or layer 'Relu_2'"),
         ({"activations": 12}, "--activations 12 is neither 8 nor 16"),
         ({"activations": 16, "explain": True}, "--explain measures int8 activations"),
         ({"keep_float": ("auto", "2")}, "contradict each other"),

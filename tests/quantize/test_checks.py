@@ -4,7 +4,7 @@ import pytest
 from small_graphs import MANIFEST, images, residual_model, small_model
 
 from edgecv.errors import UsageError
-from edgecv.quantize.checks import check_float_model, check_weights_finite, name_nodes, resolve_excluded
+from edgecv.quantize.checks import check_float_model, check_weights_finite, name_nodes
 from edgecv.quantize.static import quantize_static
 
 
@@ -32,17 +32,6 @@ def test_a_weight_that_is_not_finite_is_named() -> None:
 
 def test_a_clip_without_an_upper_bound_is_no_damage() -> None:
     check_weights_finite(residual_model(six=np.array(np.inf, np.float32)))
-
-
-def test_an_unknown_node_shows_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"no node or layer 'Conv_22' to keep in float.*'Conv_2'"):
-        resolve_excluded(residual_model(), ["Conv_22"])
-
-
-def test_a_layer_may_be_named_by_its_weight() -> None:
-    model = residual_model()
-    model.graph.initializers["w2"].name = "blocks.0.conv_dw.weight"
-    assert resolve_excluded(model, ["blocks.0.conv_dw", "w3", "Gemm_9"]) == ("Conv_2", "Conv_4", "Gemm_9")
 
 
 def test_every_node_gets_a_name_of_its_own() -> None:

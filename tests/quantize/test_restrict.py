@@ -3,9 +3,8 @@ from small_graphs import MANIFEST, images, residual_model, run, small_model
 
 from edgecv.quantize.basis import Basis, draft_network, observe_network, prepare_basis
 from edgecv.quantize.calibrate import ranges_of
-from edgecv.quantize.checks import resolve_excluded
 from edgecv.quantize.draft import Draft, output_error, run_outputs, write_quantizers
-from edgecv.quantize.restrict import keep_float, layer_labels, without
+from edgecv.quantize.restrict import keep_float, without
 
 DATA = images(32)
 
@@ -70,17 +69,3 @@ def test_a_pooling_that_nobody_needs_in_int8_any_more_stays_float_too() -> None:
     assert "MaxPool_6" in draft.placement.others
     placed = without(draft, ["Add_5", "Gemm_9"])
     assert not {"MaxPool_6", "GlobalAveragePool_7"} & {*placed.others}
-
-
-def test_labels_are_the_weights_names_and_are_understood() -> None:
-    model = residual_model()
-    for old, new in (("w1", "stem.weight"), ("w2", "dw.weight_padded"), ("w3", "dw.weight"), ("w4", "head.weight")):
-        model.graph.initializers[old].name = new
-    draft = prepare_basis(model, MANIFEST, lambda: iter([DATA]), rewrites=())
-    labels = layer_labels(draft.model, draft.placement)
-    assert labels == {"Conv_0": "stem", "Conv_2": "Conv_2", "Conv_4": "Conv_4", "Gemm_9": "head"}
-    assert resolve_excluded(model, [labels["Conv_0"], labels["Conv_2"], labels["Gemm_9"]]) == (
-        "Conv_0",
-        "Conv_2",
-        "Gemm_9",
-    )
