@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "edgecv.cli.doctor:doctor",
     "models": "edgecv.cli.models:models",
     "train": "edgecv.cli.train:train",
+    "prune": "edgecv.cli.prune:prune",
     "export": "edgecv.cli.export:export",
     "quantize": "edgecv.cli.quantize:quantize",
     "run": "edgecv.cli.run:run_recipe",
@@ -36,8 +37,13 @@ COMMANDS: dict[str, str] = {
 
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "data": (
-        "Audit, split and sample image folders.",
-        {"check": "edgecv.cli.data:check", "split": "edgecv.cli.data:split", "calib": "edgecv.cli.data:calib"},
+        "Audit, split, sample and look at image folders.",
+        {
+            "check": "edgecv.cli.data:check",
+            "split": "edgecv.cli.data:split",
+            "calib": "edgecv.cli.data:calib",
+            "show": "edgecv.cli.data_show:show",
+        },
     ),
     "devices": (
         "Device profiles, and older x86 CPUs emulated on this machine.",

@@ -135,7 +135,7 @@ def open_run_data(
 def build_start(request: TrainRequest, data: "TrainingData") -> tuple["Network", list[str]]:
     """Return the network to train with a head for the data's classes, and sentences about where it starts."""
     from edgecv.nn.models import build_network, build_untrained
-    from edgecv.nn.training.preparation import copy_from_shallower, initialize_by_he, with_dropout
+    from edgecv.nn.training.preparation import copy_from_shallower, start_from_scratch, with_dropout
 
     settings, notes = request.settings, []
     size, classes = settings.input_size or None, len(data.labels)
@@ -145,9 +145,7 @@ def build_start(request: TrainRequest, data: "TrainingData") -> tuple["Network",
         notes.append(f"weights: {network.source.get('weights', 'unknown')}")
     else:
         network = build_untrained(request.model, **start)  # type: ignore[arg-type]
-        drawn = initialize_by_he(network.module, request.seed)
-        how = f"{drawn} layers drawn by He's rule" if drawn else "drawn as its constructor does"
-        notes.append(f"from scratch: {how}")
+        notes.append(f"from scratch: {start_from_scratch(network, data, settings, request.seed)}")
     if request.init_from is not None:
         shallow = build_network(str(request.init_from)).module
         copied, of = copy_from_shallower(network.module, shallow)

@@ -23,6 +23,7 @@ def freeze(module: nn.Module, settings: TrainSettings) -> int:
         raise UsageError("freeze and freeze_to contradict each other; give one.")
     for parameter in module.parameters():
         parameter.requires_grad_(True)
+    module.train()  # a network with fixed filters takes them out again here
     frozen: list[nn.Parameter] = []
     if settings.freeze == "all-but-head":
         kept = {id(p) for head in classifiers(module) for p in head.parameters()}

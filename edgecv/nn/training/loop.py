@@ -22,7 +22,7 @@ from edgecv.nn.training.freezing import freeze
 from edgecv.nn.training.mixing import build_mixing
 from edgecv.nn.training.objective import Objective
 from edgecv.nn.training.optimizer import build_optimizer
-from edgecv.nn.training.placement import Placement, place, threads_of
+from edgecv.nn.training.placement import Placement, busy_note, place, threads_of
 from edgecv.nn.training.schedule import is_over
 from edgecv.nn.training.signals import Stop, stop_on_signals
 from edgecv.nn.training.state import Learner, Position, check_identity, identity_of, position_from
@@ -108,8 +108,9 @@ def fit(
             + (f", processes: {team.world} ({settings.parallel})" if team.world > 1 else ""),
             f"learning rate {settings.learning_rate:g}, {_trained(run)}",
         )
-        for note in notes:
-            heard(note)
+        for note in (*notes, busy_note(threads)):
+            if note:
+                heard(note)
         _train(run)
         team.wait()
         load_into(network.module, read_state_dict(folder / ARTIFACT), str(folder / ARTIFACT))

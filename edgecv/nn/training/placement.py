@@ -1,5 +1,6 @@
 """Where and in which precision a training runs."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -96,6 +97,18 @@ def _best_on_cpu() -> tuple[str, str]:
         if supported():
             return "bfloat16", f"this CPU has {name}"
     return "float32", "this CPU has neither avx512_bf16 nor amx_bf16"
+
+
+def busy_note(threads: int) -> str:
+    """Return a hint when others keep this machine's cores busy, else nothing.
+
+    PyTorch's threads wait for each other after each layer: with four times as many running processes as cores, two
+    threads took four times the time of one.
+    """
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if threads == 1 or load <= usable_cores() + 1:
+        return ""
+    return f"this machine is busy (load {load:.0f} on {usable_cores()} cores): --threads 1 may be faster"
 
 
 @contextmanager

@@ -10,9 +10,14 @@ from edgecv.config.training import TrainSettings
 from edgecv.errors import UsageError
 from edgecv.nn.construct import construct
 from edgecv.nn.network import Network
+from edgecv.nn.pixels import normalize
 from edgecv.nn.structure import replay
 from edgecv.nn.torchvision_networks import TORCHVISION
 from edgecv.nn.training.freezing import classifiers
+from edgecv.nn.training_data import TrainingData, evaluation_batches
+
+_PIXELS_TO_LOOK_AT = 1 << 20
+"""A thousand images of 32 px; what is made of them takes about 100 bytes a pixel."""
 
 
 def with_dropout(network: Network, settings: TrainSettings) -> Network:
@@ -30,6 +35,24 @@ def with_dropout(network: Network, settings: TrainSettings) -> Network:
     module = replay(construct(network.name, arguments), network.structure, state)
     module.load_state_dict(state)
     return replace(network, module=module, arguments=arguments)
+
+
+def start_from_scratch(network: Network, data: TrainingData, settings: TrainSettings, seed: int) -> str:
+    """Draw a fresh network's weights, and let it look at training images where it wants to; say what was done.
+
+    A network with a method ``initialize_from_data`` is given normalised images, float32 ``(N, 3, H, W)``.
+    """
+    drawn = initialize_by_he(network.module, seed)
+    how = f"{drawn} layers drawn by He's rule" if drawn else "drawn as its constructor does"
+    if not hasattr(network.module, "initialize_from_data"):
+        return how
+    _, height, width = network.input.input_size
+    some = data.train.limited(max(1, _PIXELS_TO_LOOK_AT // (height * width)))
+    batches = evaluation_batches(some, network.input, workers=settings.workers)
+    network.module.initialize_from_data(  # type: ignore[operator]
+        torch.cat([normalize(batch.pixels, network.input) for batch in batches])
+    )
+    return f"{how}, the first from {len(some)} training images"
 
 
 @torch.no_grad()
