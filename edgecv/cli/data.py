@@ -16,7 +16,9 @@ _SHOWN = 10
 
 Folder = Annotated[
     Path,
-    typer.Argument(parser=named_path, help="Image folder (class subfolders), CSV with path,label, or list."),
+    typer.Argument(
+        parser=named_path, help="Image folder (class subfolders), a zip of one, CSV with path,label, or list."
+    ),
 ]
 
 

@@ -22,7 +22,10 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to wr
 DataDir = Annotated[
     Path,
     typer.Option(
-        "--data", parser=named_path, metavar="PATH", help="Image folder (class subfolders), or CSV with path,label."
+        "--data",
+        parser=named_path,
+        metavar="PATH",
+        help="Image folder (class subfolders), a zip of one, or CSV with path,label.",
     ),
 ]
 Provider = Annotated[

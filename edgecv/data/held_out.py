@@ -60,7 +60,7 @@ def check_apart(train: Dataset, judged: Dataset) -> None:
     if both:
         raise UsageError(
             f"{len(both)} images to judge by are trained on too (first: '{both[0]}'); give disjoint sets, or leave "
-            "--held-out away to have a share held out."
+            "--eval-data away to have a share held out."
         )
 
 

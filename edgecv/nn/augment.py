@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from edgecv.config.augmentation import AUGMENTATIONS, SMALL_SIDE, parse_augmentations
+from edgecv.errors import EnvironmentRefusedError
 from edgecv.manifest import InputSpec
 from edgecv.runtime.decode import decode_image
 from edgecv.runtime.preprocess import ImageSource, preprocess
 
 CHEAP = frozenset({"pad-crop", "flip", "vertical-flip", "channel-shuffle"})
 """Augmentations that take less time than handing an image from one process to another."""
+
+_KORNIAS = frozenset({"clahe", "median-blur"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ def build_pipeline(texts: Sequence[str], spec: InputSpec) -> Pipeline:
 
     Raises:
         UsageError: See :func:`edgecv.config.augmentation.parse_augmentations`.
+        EnvironmentRefusedError: A library that one of them needs is not installed.
     """
     chosen = dict(parse_augmentations(texts))
     if "crop" in chosen:
@@ -74,9 +78,20 @@ def build_pipeline(texts: Sequence[str], spec: InputSpec) -> Pipeline:
         chosen = {
             name if k == "crop" else k: AUGMENTATIONS[name].strength if k == "crop" else v for k, v in chosen.items()
         }
+    if _KORNIAS & chosen.keys():
+        _import_kornia()
     resized_crop = chosen.pop("resized-crop", None)
     steps = tuple((name, _function(name), strength) for name, strength in chosen.items())
     return Pipeline(spec, resized_crop, steps)
+
+
+def _import_kornia() -> None:
+    """Import it here, once, and not in each worker process of each epoch."""
+    try:
+        import_module("kornia")
+    except ImportError as e:
+        wanted = " and ".join(sorted(_KORNIAS))
+        raise EnvironmentRefusedError(f"{wanted} need kornia; install it with: pip install 'edgecv[train]'") from e
 
 
 def _function(name: str) -> Any:
