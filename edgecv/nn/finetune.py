@@ -27,7 +27,7 @@ from edgecv.quantize.activations import Batches
 from edgecv.quantize.draft import Draft
 from edgecv.quantize.ladder import Ground, Position, divide
 from edgecv.quantize.layer_weights import limit_draft
-from edgecv.quantize.placement import output_tensor
+from edgecv.quantize.int8_nodes import output_tensor
 from edgecv.runtime.host import usable_cores
 
 DEFAULT_EPOCHS = 4

@@ -14,7 +14,7 @@ from edgecv.nn.graph_module import GraphModule
 from edgecv.nn.learned import LayerWeight, TensorRange
 from edgecv.quantize.bias_correction import bias_slot
 from edgecv.quantize.draft import Draft
-from edgecv.quantize.placement import fused_activation, output_tensor
+from edgecv.quantize.int8_nodes import fused_activation, output_tensor
 
 _SPREAD_STEP = 8.0
 """A 255th of the spread of a sum of n products is about this times sqrt(n), in units of both scales: codes spread over

@@ -13,8 +13,8 @@ from edgecv.pipeline.mixed_precision import Machine
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.affine import affine_of
 from edgecv.quantize.draft import Draft, error_db, output_error, run_outputs, write_quantizers
+from edgecv.quantize.int8_nodes import PASSING_OPS, output_tensor
 from edgecv.quantize.layer_names import layer_names
-from edgecv.quantize.placement import PASSING_OPS, output_tensor
 from edgecv.quantize.restrict import keep_float
 from edgecv.quantize.sensitivity import Sensitivity, measure_sensitivity
 

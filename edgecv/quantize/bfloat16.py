@@ -23,8 +23,8 @@ from edgecv.quantize.activations import Batches
 from edgecv.quantize.basis import prepare_float_model
 from edgecv.quantize.compared import compare_answers, images_to_compare
 from edgecv.quantize.half_graph import FLOAT32_OPS, rewrite_to_half, value_types
+from edgecv.quantize.int8_nodes import WEIGHT_OPS
 from edgecv.quantize.layer_names import resolve_excluded
-from edgecv.quantize.placement import WEIGHT_OPS
 from edgecv.quantize.static import QuantizedModel, tool_versions
 
 BFLOAT16_OPSET = 22

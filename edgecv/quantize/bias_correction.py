@@ -12,7 +12,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edgecv.graph.values import add_initializer, constant_array
-from edgecv.quantize.placement import Placement, weight_axis
+from edgecv.quantize.int8_nodes import weight_axis
+from edgecv.quantize.placement import Placement
 from edgecv.quantize.sessions import open_graph
 from edgecv.quantize.weights import QuantizedWeight, decode_weight
 

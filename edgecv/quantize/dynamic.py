@@ -19,9 +19,10 @@ from edgecv.graph.values import add_initializer, constant_array, make_node, uniq
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.basis import prepare_float_model
 from edgecv.quantize.coverage import measure_coverage
+from edgecv.quantize.int8_nodes import weight_axis
 from edgecv.quantize.layer_names import check_effect, resolve_excluded
 from edgecv.quantize.pair_sums import limit_channels
-from edgecv.quantize.placement import place_quantizers, weight_axis
+from edgecv.quantize.placement import place_quantizers
 from edgecv.quantize.static import QuantizedModel, tool_versions
 from edgecv.quantize.weight_storage import store_int8
 from edgecv.quantize.weights import quantize_weight

@@ -19,7 +19,7 @@ from edgecv.graph.values import constant_array
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.bias_correction import bias_slot, subtract_from_bias
 from edgecv.quantize.draft import Draft, write_quantizers
-from edgecv.quantize.placement import fused_activation
+from edgecv.quantize.int8_nodes import fused_activation
 from edgecv.quantize.walk import Live, walk
 
 TRIMMED = 0.1

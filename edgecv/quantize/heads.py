@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from edgecv.graph.values import constant_array
-from edgecv.quantize.placement import PASSING_OPS, WEIGHT_OPS
+from edgecv.quantize.int8_nodes import PASSING_OPS, WEIGHT_OPS
 
 BOX_NUMBERS = 4
 """Numbers of a box, in whatever coordinates."""

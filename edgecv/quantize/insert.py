@@ -7,7 +7,8 @@ import onnx_ir as ir
 
 from edgecv.graph.values import add_initializer, constant_array, make_node, unique_name
 from edgecv.quantize.affine import LEVELS, Affine
-from edgecv.quantize.placement import PASSING_OPS, Placement
+from edgecv.quantize.int8_nodes import PASSING_OPS
+from edgecv.quantize.placement import Placement
 from edgecv.quantize.weights import QuantizedWeight, bias_scale, quantize_bias
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 import onnx_ir as ir
 
 from edgecv.errors import UsageError, nearest
-from edgecv.quantize.placement import WEIGHT_OPS
+from edgecv.quantize.int8_nodes import WEIGHT_OPS
 
 INTEGER_OPS = {
     "QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3, "MatMulInteger": 1, "MatMulIntegerToFloat": 1,

@@ -9,8 +9,9 @@ from edgecv.graph.values import constant_array, int_attribute
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.affine import Affine
 from edgecv.quantize.draft import Draft
+from edgecv.quantize.int8_nodes import weight_axis
 from edgecv.quantize.pair_sums import adds_in_pairs, limit_channels
-from edgecv.quantize.placement import Placement, weight_axis
+from edgecv.quantize.placement import Placement
 from edgecv.quantize.weights import QuantizedWeight, quantize_weight
 
 

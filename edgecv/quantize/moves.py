@@ -7,7 +7,8 @@ from onnx_ir.passes import common
 
 from edgecv.graph.values import constant_array
 from edgecv.quantize.draft import Draft
-from edgecv.quantize.placement import PASSING_OPS, Placement, data_inputs, output_tensor, weight_axis
+from edgecv.quantize.int8_nodes import PASSING_OPS, data_inputs, output_tensor, weight_axis
+from edgecv.quantize.placement import Placement
 from edgecv.quantize.restrict import without
 from edgecv.quantize.sensitivity import Sensitivity
 

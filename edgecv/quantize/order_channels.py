@@ -6,41 +6,22 @@ that read an expanded tensor (thousands of them), and a quarter to a half where 
 several layers.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from edgecv.graph.tied import TiedValues
-from edgecv.graph.values import add_initializer, constant_array, int_attribute
-from edgecv.quantize.pair_sums import adds_in_pairs, kernel_rows, pair_limit
-from edgecv.quantize.placement import weight_axis
+from edgecv.graph.values import add_initializer, constant_array
+from edgecv.quantize.free_channels import ChannelGroup, free_groups, weight_of
+from edgecv.quantize.int8_nodes import weight_axis
+from edgecv.quantize.pair_sums import kernel_rows, pair_limit
 from edgecv.quantize.weights import WEIGHT_LIMIT, least_error_scales
-
-_CHANNELWISE = frozenset(
-    {"Relu", "Clip", "LeakyRelu", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "Elu", "Gelu", "Mul", "Add", "Sub"}
-    | {"GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool", "Identity", "Cast"}
-)
-"""Operators that answer for each channel by itself, the same for all."""
-
-_FLATTENING = frozenset({"Flatten", "Reshape", "Squeeze"})
 
 _MOST_ROWS = 1024
 """Rows of weights of one layer that are looked at: enough to tell which channels are large together."""
 
 _ROUNDS = 100
 """Rounds of exchanging partners; each takes what gains most, and the search ends when nothing gains."""
-
-
-@dataclass(slots=True)
-class _Group:
-    """Layers at the channels of one set of tied values: those that write them, read them, or do both (depthwise)."""
-
-    writers: list[ir.Node]
-    readers: list[ir.Node]
-    both: list[ir.Node]
 
 
 def order_channels(model: ir.Model) -> int:
@@ -50,9 +31,9 @@ def order_channels(model: ir.Model) -> int:
     and operators that answer for each channel by itself.
     """
     changed = 0
-    for group in _groups(model.graph):
-        channels = {_weight(n).shape[weight_axis(n)] for n in (*group.writers, *group.both)}
-        channels |= {_weight(n).shape[1 - weight_axis(n)] for n in group.readers}
+    for group in free_groups(model.graph):
+        channels = {weight_of(n).shape[weight_axis(n)] for n in (*group.writers, *group.both)}
+        channels |= {weight_of(n).shape[1 - weight_axis(n)] for n in group.readers}
         if len(channels) != 1 or (count := channels.pop()) % 2 or count < 4:
             continue
         cost = _pair_costs(group.readers, count)
@@ -61,76 +42,6 @@ def order_channels(model: ir.Model) -> int:
             _reorder(model.graph, group, order)
             changed += 1
     return changed
-
-
-def _groups(graph: ir.Graph) -> list[_Group]:
-    """Return the groups whose order is free and read by a layer that adds in pairs, in the order of the graph."""
-    tied, blocked = TiedValues(), set[ir.Value](graph.outputs) | set(graph.inputs)
-    layers: list[ir.Node] = []
-    for node in graph:
-        if _is_layer(node):
-            layers.append(node)
-            if _is_depthwise(node):
-                tied.join(_data(node), node.outputs[0])
-        elif _keeps_channels(node):
-            for value in _computed(node):
-                tied.join(value, node.outputs[0])
-        else:
-            blocked.update([*_computed(node), *node.outputs])
-    inside = set(graph)
-    for node in graph.all_nodes():
-        if node not in inside:  # a subgraph may read any value around it
-            blocked.update(_computed(node))
-    closed = {tied.root(v) for v in blocked}
-    groups: defaultdict[ir.Value, _Group] = defaultdict(lambda: _Group([], [], []))
-    for node in layers:
-        if _is_depthwise(node):
-            groups[tied.root(_data(node))].both.append(node)
-        else:
-            groups[tied.root(node.outputs[0])].writers.append(node)
-            groups[tied.root(_data(node))].readers.append(node)
-    return [g for root, g in groups.items() if root not in closed and g.writers and g.readers]
-
-
-def _is_layer(node: ir.Node) -> bool:
-    """Tell whether a Conv or Gemm has constant weights and bias, and one group or as many as channels."""
-    if node.op_type not in ("Conv", "Gemm") or node.domain:
-        return False
-    weight = constant_array(node.inputs[1])
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    array = constant_array(bias)
-    if weight is None or weight.dtype != np.float32 or constant_array(node.inputs[0]) is not None:
-        return False
-    if bias is not None and (array is None or array.size != weight.shape[weight_axis(node)]):
-        return False
-    if node.op_type == "Gemm":
-        return not int_attribute(node, "transA", 0)
-    return int_attribute(node, "group", 1) == 1 or _is_depthwise(node)
-
-
-def _is_depthwise(node: ir.Node) -> bool:
-    weight = constant_array(node.inputs[1])
-    return (
-        node.op_type == "Conv"
-        and weight is not None
-        and not adds_in_pairs(weight.shape, int_attribute(node, "group", 1))
-    )
-
-
-def _keeps_channels(node: ir.Node) -> bool:
-    """Tell whether every tensor of ``node`` has the same channels in the same order, in dimension 1."""
-    if node.domain or len(node.outputs) != 1:
-        return False
-    if node.op_type in _CHANNELWISE:
-        return all(a is None or a.size == 1 for a in map(constant_array, node.inputs))
-    if node.op_type not in _FLATTENING:
-        return False
-    before, after = _data(node), node.outputs[0]
-    producer = before.producer()
-    if before.shape is None or after.shape is None or len(after.shape) != 2:
-        return False
-    pooled = producer is not None and producer.op_type in ("GlobalAveragePool", "GlobalMaxPool")
-    return before.shape[1] == after.shape[1] and (pooled or all(d == 1 for d in before.shape[2:]))
 
 
 def _pair_costs(readers: Sequence[ir.Node], count: int) -> np.ndarray:
@@ -142,7 +53,7 @@ def _pair_costs(readers: Sequence[ir.Node], count: int) -> np.ndarray:
     limit = pair_limit()
     rng = np.random.default_rng(0)
     for node in readers:
-        rows = kernel_rows(_weight(node), weight_axis(node)).astype(np.float32)
+        rows = kernel_rows(weight_of(node), weight_axis(node)).astype(np.float32)
         positions = rows.shape[1] // count
         if (most := max(1, _MOST_ROWS // positions)) < len(rows):
             rows = rows[np.sort(rng.choice(len(rows), most, replace=False))]
@@ -223,7 +134,7 @@ def _total(cost: np.ndarray, order: np.ndarray) -> float:
     return float(cost[order[::2], order[1::2]].sum())
 
 
-def _reorder(graph: ir.Graph, group: _Group, order: np.ndarray) -> None:
+def _reorder(graph: ir.Graph, group: ChannelGroup, order: np.ndarray) -> None:
     for node in (*group.writers, *group.both):
         _take(graph, node, 1, order, weight_axis(node))
         if len(node.inputs) > 2 and node.inputs[2] is not None:
@@ -244,18 +155,3 @@ def _take(graph: ir.Graph, node: ir.Node, index: int, order: np.ndarray, axis: i
         value.const_value = ir.tensor(taken, name=value.name)
         return
     node.replace_input_with(index, add_initializer(graph, f"{value.name}_ordered", taken))
-
-
-def _weight(node: ir.Node) -> np.ndarray:
-    weight = constant_array(node.inputs[1])
-    assert weight is not None  # by _is_layer
-    return weight
-
-
-def _data(node: ir.Node) -> ir.Value:
-    assert node.inputs[0] is not None  # every operator here has one
-    return node.inputs[0]
-
-
-def _computed(node: ir.Node) -> Iterator[ir.Value]:
-    return (v for v in node.inputs if v is not None and constant_array(v) is None)

@@ -14,9 +14,10 @@ from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches
 from edgecv.quantize.affine import Affine
 from edgecv.quantize.bias_correction import bias_slot
+from edgecv.quantize.int8_nodes import weight_axis
 from edgecv.quantize.moments import Moments
 from edgecv.quantize.pair_sums import adds_in_pairs, from_kernel_rows, limit_channels, pair_limit
-from edgecv.quantize.placement import Placement, weight_axis
+from edgecv.quantize.placement import Placement
 from edgecv.quantize.rounding_solver import UNLIMITED, largest_pair, round_rows, scale_span
 from edgecv.quantize.rounding_statistics import (
     BUDGET_BYTES,

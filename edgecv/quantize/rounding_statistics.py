@@ -13,9 +13,9 @@ import onnx_ir as ir
 from edgecv.graph.values import constant_array
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches, stream_activations
+from edgecv.quantize.int8_nodes import weight_axis
 from edgecv.quantize.moments import Moments
 from edgecv.quantize.pair_sums import kernel_rows
-from edgecv.quantize.placement import weight_axis
 
 SAMPLES = 10_000
 """Positions sampled for a layer over all images, or more where it has many inputs; see :func:`samples_wanted`."""

@@ -16,7 +16,8 @@ from edgecv.progress import Progress, no_progress
 from edgecv.quantize.affine import Affine, round_through
 from edgecv.quantize.bias_correction import bias_slot
 from edgecv.quantize.draft import Draft, output_error
-from edgecv.quantize.placement import Placement, fused_activation
+from edgecv.quantize.int8_nodes import fused_activation
+from edgecv.quantize.placement import Placement
 from edgecv.quantize.walk import Live, open_part, walk
 from edgecv.quantize.weights import decode_weight
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from edgecv.graph.values import add_initializer, constant_array
 from edgecv.quantize.activations import stream_activations
-from edgecv.quantize.placement import weight_axis
+from edgecv.quantize.int8_nodes import weight_axis
 
 STRENGTH = 0.5
 """Share of the way from equal weights (0) to equal activations (1)."""

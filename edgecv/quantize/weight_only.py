@@ -24,8 +24,8 @@ from edgecv.quantize.basis import prepare_float_model
 from edgecv.quantize.compared import compare_answers, images_to_compare
 from edgecv.quantize.coverage import measure_coverage
 from edgecv.quantize.draft import output_error, run_outputs
+from edgecv.quantize.int8_nodes import WEIGHT_OPS, weight_axis
 from edgecv.quantize.layer_names import check_effect, resolve_excluded
-from edgecv.quantize.placement import WEIGHT_OPS, weight_axis
 from edgecv.quantize.static import QuantizedModel, tool_versions
 from edgecv.quantize.weight_storage import (
     HALF_LIMIT,
