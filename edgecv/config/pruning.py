@@ -40,7 +40,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class PruneSettings:
-    """How to prune; exactly one of ``to``, ``unstructured`` and ``nm`` is given.
+    """How to prune; one of ``to``, ``unstructured`` and ``nm`` says how far.
 
     Raises:
         UsageError: A value outside its range, or settings that contradict each other.
@@ -55,19 +55,24 @@ class PruneSettings:
     steps: int = setting(0, "Prune in so many steps, healed in between; 0: up to 3.", low=0, high=100)
     unstructured: float | None = setting(None, "Single weights: the share to set to zero, as 0.8.", low=0, high=0.999)
     nm: str = setting("", "Single weights: N of every M stay, as 2:4.")
-    temperature: float = setting(4.0, "Healing: divides the logits of both networks.", low=0.1, high=100)
-    weight: float = setting(0.9, "Healing: share of the unpruned network in the loss.", low=0, high=1)
+    temperature: float = setting(2.0, "Healing: divides the logits of both networks.", low=0.01, high=100)
+    teacher_weight: float = setting(0.9, "Healing: share of the unpruned network in the loss.", low=0, high=1)
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if sum((bool(self.to), self.unstructured is not None, bool(self.nm))) != 1:
-            raise UsageError("say what is to remain, one of: --to macs=0.5, --unstructured 0.8, --nm 2:4.")
+        if sum((bool(self.to), self.unstructured is not None, bool(self.nm))) > 1:
+            raise UsageError("--to, --unstructured and --nm are three ways to prune; give one.")
         if self.to:
             parse_target(self.to)
-        elif self.criterion in ("bn-scale", "taylor"):
+        elif self.by_weight and self.criterion in ("bn-scale", "taylor"):
             raise UsageError(f"--criterion {self.criterion} scores whole channels; single weights go by magnitude, l2.")
         if self.nm:
             parse_pattern(self.nm)
+
+    @property
+    def by_weight(self) -> bool:
+        """Whether single weights go, not whole channels."""
+        return self.unstructured is not None or bool(self.nm)
 
 
 def parse_target(text: str) -> Target:

@@ -51,19 +51,26 @@ def choose_units(
 
 
 def round_width(group: ChannelGroup, kept: float, lanes: int) -> int:
-    """Return how many units of a group stay, near ``kept``.
-
-    The width is a multiple of the register's ``lanes``, and of :data:`edgecv.config.pruning.DEPTHWISE_WIDTH` where a
-    depthwise convolution takes part; a group too narrow for that takes the largest power of two that leaves it at least
-    four widths to choose from. A width that is no multiple to begin with may stay as it is.
-    """
-    channels = group.width // group.units  # one of each block of a grouped layer, or a whole head
-    wanted = max(lanes, DEPTHWISE_WIDTH) if group.depthwise else lanes
-    multiple = min(wanted, 1 << max(0, int(math.log2(max(1, group.width // 4)))))
-    step = multiple // math.gcd(multiple, channels) if not group.attributes else 1
+    """Return how many units of a group stay, near ``kept``: a multiple of :func:`width_step`, or all of them."""
+    step = width_step(group, lanes)
     least = min(group.units, step * math.ceil(max(1, group.units * SMALLEST_SHARE) / step))
     rounded = step * round(kept / step)
     return group.units if rounded >= group.units else max(rounded, least)
+
+
+def width_step(group: ChannelGroup, lanes: int) -> int:
+    """Return the units by which a group may shrink.
+
+    Its width is to be a multiple of the register's ``lanes``, and of :data:`edgecv.config.pruning.DEPTHWISE_WIDTH`
+    where a depthwise convolution takes part; a group too narrow for that takes the largest power of two that leaves it
+    at least four widths to choose from. Heads go one by one.
+    """
+    if group.attributes:
+        return 1
+    wanted = max(lanes, DEPTHWISE_WIDTH) if group.depthwise else lanes
+    multiple = min(wanted, 1 << max(0, int(math.log2(max(1, group.width // 4)))))
+    blocks = group.width // group.units  # a unit is one channel of each block of a grouped layer
+    return multiple // math.gcd(multiple, blocks)
 
 
 def _quantile(scores: Sequence[Tensor], share: float) -> float:

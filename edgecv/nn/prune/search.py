@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from edgecv.errors import UsageError
-from edgecv.nn.prune.choose import Rule, choose_units
+from edgecv.nn.prune.choose import Rule, choose_units, width_step
 from edgecv.nn.prune.count import Sizer
 from edgecv.nn.prune.groups import Traced
 
 _HALVINGS = 12
 """Of the strength: finer than one channel in a thousand of a layer's 4096."""
+
+NAMES = {"macs": "MACs", "params": "parameters"}
+
+_FULL = 0.01
+"""Of the size asked for: a network this near to it is not widened further."""
 
 Units = dict[int, list[int]]
 
@@ -61,7 +66,7 @@ def find_choice(searched: Searched, measure: str, share: float, asked: str) -> U
     if least > share:
         raise UsageError(
             f"--to {asked} cannot be reached: with every layer that can be cut at its least width {least:.3f} of the "
-            f"{measure} remain; ask for {measure}={least + 0.01:.2f} or more."
+            f"{NAMES[measure]} remain; ask for more."
         )
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -70,7 +75,8 @@ def find_choice(searched: Searched, measure: str, share: float, asked: str) -> U
             high, light = middle, choice
         else:
             low, heavy = middle, choice
-    return _give_back(heavy, light, lambda choice: searched.share(choice, measure) <= share)
+    fitting = _give_back(heavy, light, lambda choice: searched.share(choice, measure) <= share)
+    return _fill(searched, fitting, measure, share)
 
 
 def _give_back(heavy: Units, light: Units, fits: Callable[[Units], bool]) -> Units:
@@ -89,3 +95,18 @@ def _give_back(heavy: Units, light: Units, fits: Callable[[Units], bool]) -> Uni
 def _mixed(heavy: Units, light: Units, given_back: Sequence[int]) -> Units:
     mixed = {**light, **{i: heavy.get(i, []) for i in given_back}}
     return {i: units for i, units in mixed.items() if units}
+
+
+def _fill(searched: Searched, choice: Units, measure: str, share: float) -> Units:
+    """Give single steps of width back to the groups that lost the most important units, while the network fits."""
+    filled = dict(choice)
+    for i in sorted(choice, key=lambda i: -float(searched.scores[i][choice[i]].max())):
+        if searched.share(filled, measure) > share * (1 - _FULL):
+            break
+        ordered = sorted(filled[i], key=lambda unit: float(searched.scores[i][unit]))
+        group = searched.traced.groups[i]
+        trial = {**filled, i: sorted(ordered[: -(width_step(group, searched.rule.lanes))])}
+        trial = {k: units for k, units in trial.items() if units}
+        if searched.share(trial, measure) <= share:
+            filled = trial
+    return filled
