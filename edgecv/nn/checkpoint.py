@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from edgecv.errors import EnvironmentRefusedError, UsageError
+from edgecv.errors import UsageError
 from edgecv.files import MAX_MODEL_BYTES, check_regular_file, sha256_file, write_atomically
 from edgecv.manifest import KEY, Manifest, OutputSpec, created_now, from_metadata, to_metadata
 from edgecv.nn.construct import construct
@@ -139,15 +139,9 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _rebuild(manifest: Manifest, state: Mapping[str, torch.Tensor], where: str) -> nn.Module:
     """Return the network for ``state``; first without memory, lest a small file claim a network of gigabytes."""
-    try:
-        with torch.device("meta"):
-            outline = replay(construct(manifest.architecture, manifest.arguments), manifest.structure, state, where)
-    except (EnvironmentRefusedError, UsageError):
-        raise
-    except Exception:  # a constructor that computes with its tensors cannot run on the meta device
-        outline = None
-    if outline is not None:
-        check_fit(outline, state, where)
+    with torch.device("meta"):
+        outline = replay(construct(manifest.architecture, manifest.arguments), manifest.structure, state, where)
+    check_fit(outline, state, where)
     return replay(construct(manifest.architecture, manifest.arguments), manifest.structure, state, where)
 
 

@@ -15,7 +15,8 @@ from torch import nn
 
 from edgecv.errors import UsageError
 
-MAX_WIDTH = 1 << 16
+MAX_WIDTH = 1 << 24
+"""A flattened image before a linear layer can be this long; a network is first rebuilt without memory anyway."""
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,

@@ -20,16 +20,15 @@ class HighwayConv(nn.Module):
         self.act = nn.ReLU()
         self.gate = nn.Conv2d(channels, channels, 3, 1, 1)
         self.gate_act = nn.Sigmoid()
-        nn.init.constant_(self.gate.bias, GATE_BIAS)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(N, C, H, W)`` to the same shape."""
-        gate = self.gate_act(self.gate(x))
+        gate = self.gate_act(self.gate(x) + GATE_BIAS)  # beside the bias, which initialisations set to zero
         mixed: torch.Tensor = x + gate * (self.act(self.conv(x)) - x)
         return mixed
 
 
-def highway19(num_classes: int = 10, input_size: int = 32, width: float = 1.0, dropout: float = 0.0) -> nn.Sequential:
+def highway19(num_classes: int = 10, input_size: int = 32, width: float = 1.0, drop_rate: float = 0.0) -> nn.Sequential:
     """Return a highway network of 19 layers, about 2.3 M parameters.
 
     The layers of FitNet-4 (Romero et al. 2015, arXiv:1412.6550): 3x32, 2x48, pool, 6x80, pool, 6x128, pool. Where the
@@ -41,7 +40,7 @@ def highway19(num_classes: int = 10, input_size: int = 32, width: float = 1.0, d
         num_classes: Length of the logits.
         input_size: Pixels of a side, 8 or more.
         width: Factor of the channels.
-        dropout: Share of activations dropped after each pool while training.
+        drop_rate: Share of activations dropped after each pool while training.
     """
     check_input_px(input_size)
     check_number("width", width, 0.1, MAX_WIDTH)
@@ -55,7 +54,7 @@ def highway19(num_classes: int = 10, input_size: int = 32, width: float = 1.0, d
             layers += [HighwayConv(out_channels) for _ in range(count - 1)]
             channels = out_channels
         layers.append(nn.MaxPool2d(2) if i < 2 else nn.AdaptiveAvgPool2d(1))
-        if dropout:
-            layers.append(nn.Dropout(dropout))
+        if drop_rate:
+            layers.append(nn.Dropout(drop_rate))
         parts[f"stage{i + 1}"] = nn.Sequential(*layers)
     return nn.Sequential(parts | {"flatten": nn.Flatten(), "classifier": nn.Linear(channels, num_classes)})

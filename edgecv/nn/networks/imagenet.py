@@ -11,7 +11,7 @@ from edgecv.nn.networks import check_input_px
 _ALEXNET_LEAST_PX = 63
 
 
-def alexnet(num_classes: int = 1000, input_size: int = 224, dropout: float = 0.5) -> nn.Module:
+def alexnet(num_classes: int = 1000, input_size: int = 224, drop_rate: float = 0.5) -> nn.Module:
     """Return AlexNet, 61,100,840 parameters at 224 px.
 
     Source: Krizhevsky 2014, arXiv:1404.5997; counts at docs.pytorch.org/vision, models/alexnet. Below 63 px its
@@ -19,7 +19,7 @@ def alexnet(num_classes: int = 1000, input_size: int = 224, dropout: float = 0.5
     classifier as wide as what comes out, as is usual on CIFAR.
     """
     check_input_px(input_size, 16)
-    network = torchvision.models.AlexNet(num_classes=num_classes, dropout=dropout)
+    network = torchvision.models.AlexNet(num_classes=num_classes, dropout=drop_rate)
     if input_size < _ALEXNET_LEAST_PX:
         side = input_size
         for _ in range(3):
@@ -39,7 +39,7 @@ class _GoogLeNet(torchvision.models.GoogLeNet):  # type: ignore[misc]
         return (logits, aux1, aux2) if self.training else logits
 
 
-def googlenet(num_classes: int = 1000, input_size: int = 224, dropout: float = 0.2) -> nn.Module:
+def googlenet(num_classes: int = 1000, input_size: int = 224, drop_rate: float = 0.2) -> nn.Module:
     """Return GoogLeNet with BatchNorm and its two auxiliary heads, which only training uses.
 
     6,624,904 parameters without the heads. In train mode it answers ``(logits, aux1, aux2)``; the paper adds the
@@ -47,21 +47,21 @@ def googlenet(num_classes: int = 1000, input_size: int = 224, dropout: float = 0
     """
     check_input_px(input_size, 32)
     return _GoogLeNet(
-        num_classes=num_classes, aux_logits=True, transform_input=False, init_weights=False, dropout=dropout
+        num_classes=num_classes, aux_logits=True, transform_input=False, init_weights=False, dropout=drop_rate
     )
 
 
-def squeezenet1_0(num_classes: int = 1000, input_size: int = 224, dropout: float = 0.5) -> nn.Module:
+def squeezenet1_0(num_classes: int = 1000, input_size: int = 224, drop_rate: float = 0.5) -> nn.Module:
     """Return SqueezeNet 1.0, 1,248,424 parameters. Source: Iandola et al. 2016, arXiv:1602.07360, table 1."""
-    return _squeezenet("1_0", num_classes, input_size, dropout)
+    return _squeezenet("1_0", num_classes, input_size, drop_rate)
 
 
-def squeezenet1_1(num_classes: int = 1000, input_size: int = 224, dropout: float = 0.5) -> nn.Module:
+def squeezenet1_1(num_classes: int = 1000, input_size: int = 224, drop_rate: float = 0.5) -> nn.Module:
     """Return SqueezeNet 1.1, 1,235,496 parameters. Source: github.com/forresti/SqueezeNet, SqueezeNet_v1.1."""
-    return _squeezenet("1_1", num_classes, input_size, dropout)
+    return _squeezenet("1_1", num_classes, input_size, drop_rate)
 
 
-def _squeezenet(version: str, num_classes: int, input_size: int, dropout: float) -> nn.Module:
+def _squeezenet(version: str, num_classes: int, input_size: int, drop_rate: float) -> nn.Module:
     check_input_px(input_size, 24)
-    module: nn.Module = torchvision.models.SqueezeNet(version, num_classes=num_classes, dropout=dropout)
+    module: nn.Module = torchvision.models.SqueezeNet(version, num_classes=num_classes, dropout=drop_rate)
     return module
