@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from edgecv.config.augmentation import parse_augmentations
 from edgecv.config.settings import check_settings, setting
 from edgecv.errors import UsageError
 
@@ -55,6 +56,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        parse_augmentations(self.augment)
         if self.warmup_epochs > self.epochs:
             raise UsageError(f"warmup_epochs {self.warmup_epochs:g} is more than epochs {self.epochs}.")
         if self.ema == 1:

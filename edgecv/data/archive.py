@@ -17,6 +17,9 @@ from edgecv.files import MAX_IMAGE_BYTES, check_regular_file, sha256_file
 from edgecv.progress import Progress, no_progress
 from edgecv.workspace import user_cache
 
+UNPACKED = "data"
+"""Kind of the user's cache that unpacked archives are in."""
+
 MAX_ARCHIVE_BYTES = 1 << 40
 MAX_MEMBERS = 4_000_000
 """ImageNet's training set has 1.3 million; each costs about a kilobyte of memory while the archive is read."""
@@ -51,7 +54,7 @@ def unpack_archive(path: Path, suffixes: tuple[str, ...], progress: Progress = n
         EnvironmentRefusedError: The cache cannot be written or the disk has too little room.
     """
     check_regular_file(path, "archive", MAX_ARCHIVE_BYTES)
-    folder = user_cache("data") / sha256_file(path)
+    folder = user_cache(UNPACKED) / sha256_file(path)
     if not _is_whole(folder):
         with _reported(path), zipfile.ZipFile(path) as archive:
             _unpack(archive, path, folder, suffixes, progress)

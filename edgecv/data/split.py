@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from edgecv.data.archive import UNPACKED
 from edgecv.data.dataset import Dataset
 from edgecv.data.duplicates import group_copies, group_duplicates
 from edgecv.data.fingerprint import iter_fingerprints
 from edgecv.errors import UsageError
 from edgecv.files import write_atomically
 from edgecv.progress import Progress, no_progress
+from edgecv.workspace import user_cache
 
 
 def split_dataset(
@@ -77,6 +79,8 @@ def check_list_place(path: Path, dataset: Dataset) -> None:
     Raises:
         UsageError: Says where to write it instead.
     """
+    if dataset.root.is_relative_to(user_cache(UNPACKED)):
+        raise UsageError("a list cannot name images inside a zip; unpack it and give the folder.")
     folder = path.parent.resolve()
     for image, _ in dataset.samples:
         if not image.resolve().is_relative_to(folder):

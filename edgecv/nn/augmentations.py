@@ -149,8 +149,8 @@ def median_blur(pixels: Pixels, strength: float, chance: Random) -> Pixels:
     reach = side // 2
     edged = np.pad(pixels, ((reach, reach), (reach, reach), (0, 0)), mode="edge")  # kornia's own edge is black
     planes = torch.from_numpy(edged.transpose(2, 0, 1).astype(np.float32))[None]
-    middle = by_kornia(planes, side)[0, :, reach:-reach, reach:-reach]
-    return middle.numpy().astype(np.uint8).transpose(1, 2, 0)
+    middle: Pixels = by_kornia(planes, side)[0, :, reach:-reach, reach:-reach].numpy()
+    return middle.astype(np.uint8).transpose(1, 2, 0)
 
 
 def gray(pixels: Pixels, strength: float, chance: Random) -> Pixels:

@@ -186,6 +186,11 @@ def _kept_images(dataset: Dataset, spec: InputSpec) -> DecodedImages | None:
     return _kept[key][1]
 
 
+def forget_images() -> None:
+    """Give back the memory of decoded images."""
+    _kept.clear()
+
+
 def _room_bytes() -> int:
     """Return what decoded images may take: a share of what is free now, on Linux."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
