@@ -179,6 +179,8 @@ def quantize_notes(result: Mapping[str, Any]) -> list[str]:
         notes += parity["notes"]
         where = "" if parity["judged"] else " (the calibration images: a smoke test, not a verdict)"
         notes.append(f"agreement: {parity['agreement']:.2%} of {parity['n']} images{where}")
+        if parity["verdict"] == "undecided":
+            notes.append(f"undecided: {parity['reason']}")
     if latency := result["latency"]:
         notes.append(f"time: {latency['verdict']}")
     return notes

@@ -44,7 +44,7 @@ class Judgement:
     chance: float | None = None
 
 
-def judge(tally: Tally, classes: int, margin: float, *, labelled: bool) -> Judgement:
+def judge(tally: Tally, classes: int, margin: float, *, labelled: bool, pass_level: float = LEVEL) -> Judgement:
     """Judge a finished tally.
 
     Args:
@@ -52,6 +52,8 @@ def judge(tally: Tally, classes: int, margin: float, *, labelled: bool) -> Judge
         classes: Number of classes of the models; 0 when not known.
         margin: The largest acceptable drop, in percentage points.
         labelled: The images have labels.
+        pass_level: Two-sided level of the interval that must be within the margin for a PASS, where these images are
+            looked at more than once (:mod:`edgecv.evaluate.looks`); ``difference`` has the usual one.
     """
     n, changed = tally.images, tally.images - tally.same
     difference = paired_difference(tally.harmful, tally.helpful, n) if labelled else None
@@ -64,7 +66,7 @@ def judge(tally: Tally, classes: int, margin: float, *, labelled: bool) -> Judge
         needed = images_needed(changed - changed // 2, changed // 2, n, margin / 100)
         reason = f"without labels only agreement is known; about {needed} labelled images would decide"
         return Judgement("undecided", reason, needed)
-    verdict, reason, wanted = _decide(tally, difference, chance, margin)
+    verdict, reason, wanted = _decide(tally, difference, chance, margin, pass_level)
     return Judgement(verdict, reason, wanted, difference, chance)
 
 
@@ -85,7 +87,9 @@ def chance_accuracy(tally: Tally, classes: int) -> float:
     return max(guessed, sum(count * tally.decided[label] for label, count in labels.items()) / tally.images**2)
 
 
-def _decide(tally: Tally, difference: Difference, chance: float, margin: float) -> tuple[str, str, int | None]:
+def _decide(
+    tally: Tally, difference: Difference, chance: float, margin: float, pass_level: float
+) -> tuple[str, str, int | None]:
     """Return verdict, reason and images needed of labelled images with finite outputs."""
     verdict = decide(difference, margin / 100)
     limits = _limits(difference)
@@ -97,7 +101,7 @@ def _decide(tally: Tally, difference: Difference, chance: float, margin: float) 
     if verdict == "undecided":
         needed = images_needed(tally.harmful, tally.helpful, tally.images, margin / 100)
         return verdict, f"{limits}, on both sides of {margin:g}; about {needed} images would decide", needed
-    unsettled = _unsettled(tally, margin)
+    unsettled = _unsettled(tally, margin) or _not_sure_enough(tally, margin, pass_level)
     if unsettled is not None:
         return "undecided", *unsettled
     return verdict, f"the drop is at most {margin:g} points ({limits})", None
@@ -144,5 +148,19 @@ def _unsettled(tally: Tally, margin: float) -> tuple[str, int] | None:
     return reason, needed
 
 
-def _limits(difference: Difference) -> str:
-    return f"{LEVEL:.0%} interval {100 * difference.lower:+.2f} to {100 * difference.upper:+.2f} points"
+def _not_sure_enough(tally: Tally, margin: float, level: float) -> tuple[str, int] | None:
+    """Return reason and images needed when the drop is not within the margin at ``level``; None when it is."""
+    b, c, n = tally.harmful, tally.helpful, tally.images
+    difference = paired_difference(b, c, n, level)
+    if decide(difference, margin / 100) == "pass":
+        return None
+    needed = images_needed(b, c, n, margin / 100, level)
+    reason = (
+        f"{_limits(difference, level)}, on both sides of {margin:g}: these images are looked at more than once, and "
+        f"each look must be surer for all to be as sure as one; about {needed} images would decide"
+    )
+    return reason, needed
+
+
+def _limits(difference: Difference, level: float = LEVEL) -> str:
+    return f"{100 * level:.3g}% interval {100 * difference.lower:+.2f} to {100 * difference.upper:+.2f} points"

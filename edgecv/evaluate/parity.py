@@ -6,7 +6,7 @@ from edgecv.data.dataset import Dataset
 from edgecv.errors import UsageError
 from edgecv.evaluate.classifier import Classifier, iter_for_models, open_classifiers, open_for_model
 from edgecv.evaluate.distinct import check_leak, find_distinct
-from edgecv.evaluate.statistics import check_margin
+from edgecv.evaluate.statistics import LEVEL, check_margin
 from edgecv.evaluate.tally import Tally
 from edgecv.evaluate.verdict import ParityReport, build_report
 from edgecv.progress import Progress, no_progress
@@ -24,6 +24,7 @@ def verify_models(
     batch_size: int = 8,
     limit: int | None = None,
     allow_leak: bool = False,
+    pass_level: float = LEVEL,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> ParityReport:
@@ -43,6 +44,7 @@ def verify_models(
         batch_size: Images a run.
         limit: Use this many images, evenly spaced over the data.
         allow_leak: Judge on calibration images nevertheless; the report says so.
+        pass_level: See :func:`edgecv.evaluate.judge.judge`.
         seed: Recorded; nothing here is random.
         progress: Told after each batch.
 
@@ -72,7 +74,17 @@ def verify_models(
     if models[0].sha256 == models[1].sha256:
         notes.append("both files have the same bytes: this compares a model with itself")
     facts = host_facts(threads=models[0].session.threads, n=tally.images, seed=seed)
-    return build_report(tally, models, named, dataset, max_drop=max_drop, leak=leak, notes=notes, host=facts)
+    return build_report(
+        tally,
+        models,
+        named,
+        dataset,
+        max_drop=max_drop,
+        leak=leak,
+        notes=notes,
+        host=facts,
+        pass_level=pass_level,
+    )
 
 
 def check_same_classes(reference: Classifier, candidate: Classifier) -> None:

@@ -7,7 +7,7 @@ from edgecv.data.dataset import Dataset
 from edgecv.evaluate.classifier import Classifier
 from edgecv.evaluate.distinct import Leak
 from edgecv.evaluate.judge import judge
-from edgecv.evaluate.statistics import Difference, wilson_interval
+from edgecv.evaluate.statistics import LEVEL, Difference, wilson_interval
 from edgecv.evaluate.tally import MAX_FLIPS, Tally
 
 DEFAULT_MAX_DROP_POINTS = 0.5
@@ -29,6 +29,7 @@ class ParityReport:
         drop_points: ``(harmful - helpful) / n`` in percentage points; None without labels.
         drop_interval: Its two-sided 95 % interval in points; None without labels.
         interval_method: ``tango`` or ``exact`` (few flips); empty without labels.
+        pass_level: Level of the interval that a PASS needs: above 0.95 where these images are looked at more than once.
         mcnemar_p: Exact p-value of "no difference"; None without labels.
         harmful: Right before, wrong now.
         helpful: Wrong before, right now.
@@ -62,6 +63,7 @@ class ParityReport:
     drop_points: float | None
     drop_interval: tuple[float, float] | None
     interval_method: str
+    pass_level: float
     mcnemar_p: float | None
     harmful: int
     helpful: int
@@ -97,6 +99,7 @@ def build_report(
     leak: Leak | None,
     notes: list[str],
     host: dict[str, Any],
+    pass_level: float = LEVEL,
 ) -> ParityReport:
     """Judge a finished tally.
 
@@ -109,10 +112,11 @@ def build_report(
         leak: From :func:`edgecv.evaluate.distinct.check_leak`.
         notes: Sentences for the reader.
         host: Versions, machine, threads, n, seed.
+        pass_level: See :func:`edgecv.evaluate.judge.judge`.
     """
     margin = DEFAULT_MAX_DROP_POINTS if max_drop is None else max_drop
     n, labelled = tally.images, dataset.labelled
-    judged = judge(tally, named.classes, margin, labelled=labelled)
+    judged = judge(tally, named.classes, margin, labelled=labelled, pass_level=pass_level)
     difference = judged.difference
     return ParityReport(
         verdict=judged.verdict,
@@ -125,6 +129,7 @@ def build_report(
         drop_points=100 * difference.drop if difference else None,
         drop_interval=_points(difference) if difference else None,
         interval_method=difference.method if difference else "",
+        pass_level=pass_level,
         mcnemar_p=difference.p_value if difference else None,
         harmful=tally.harmful,
         helpful=tally.helpful,

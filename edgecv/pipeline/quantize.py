@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import edgecv
 from edgecv import workspace
 from edgecv.errors import GateFailedError, UsageError
+from edgecv.evaluate.statistics import LEVEL
 from edgecv.files import check_output, sha256_file
 from edgecv.manifest import Manifest
 from edgecv.pipeline.export import require_extra
@@ -54,9 +55,9 @@ def quantize_model(request: QuantizeRequest, progress: Progress = no_progress) -
     with _folder_beside(output) as folder:
         candidate = Path(folder) / output.name
 
-        def judge_quantized(quantized: "QuantizedModel") -> dict[str, Any] | None:
+        def judge_quantized(quantized: "QuantizedModel", pass_level: float) -> dict[str, Any] | None:
             save_model(quantized.model, candidate, _derive(manifest, source, request, quantized, dataset))
-            return judge(request, source, candidate, dataset, progress)
+            return judge(request, source, candidate, dataset, pass_level, progress)
 
         found = _run_mode(request, model, manifest, dataset, judge_quantized, progress)
         report = _report(request, source, output, found, dataset)
@@ -134,7 +135,7 @@ def _run_mode(
     if request.mode == "int8" and request.activations == 8 and dataset is not None:
         return quantize_int8(request, model, manifest, dataset, judge_quantized, progress)
     quantized = _convert(request, model, manifest, dataset, progress)
-    return Outcome(quantized, judge_quantized(quantized))
+    return Outcome(quantized, judge_quantized(quantized, LEVEL))
 
 
 def _convert(

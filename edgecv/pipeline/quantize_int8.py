@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from edgecv.config.device import PORTABLE, load_device
 from edgecv.data.dataset import Dataset
+from edgecv.evaluate.looks import pass_level
+from edgecv.evaluate.statistics import LEVEL
 from edgecv.manifest import Manifest
 from edgecv.pipeline.export import require_extra
 from edgecv.pipeline.mixed_precision import MIXED_IMAGES, Machine, mix_precision
@@ -39,8 +42,10 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 
-Judge = Callable[[QuantizedModel], dict[str, Any] | None]
-"""Compares a quantized model with its original and returns the parity report; None when there are no images."""
+Judge = Callable[[QuantizedModel, float], dict[str, Any] | None]
+"""Compares a quantized model with its original and returns the parity report; None when there are no images.
+
+The number is the level of the interval that a PASS needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,13 @@ def quantize_int8(
     fit, held, n_fit = divide(batches, len(dataset))
     ground = Ground(basis, fit, held, n_fit, request.ranges, request.seed)
     judged: list[tuple[Position, QuantizedModel, dict[str, Any] | None]] = []  # the last one only
+    looks = count(1)
 
     def good_enough(position: Position, sqnr_db: float) -> tuple[bool, str]:
         if request.method != AUTO or mixing.wanted or request.max_drop is None:
             return request.method == AUTO and not mixing.wanted and sqnr_db >= NEAR_DB, ""
         quantized = finish(position.draft, basis, {})
-        parity = judge(quantized)
+        parity = judge(quantized, pass_level(next(looks), len(rungs)))
         judged[:] = [(position, quantized, parity)]
         verdict = "" if parity is None else str(parity["verdict"])
         return verdict == "pass" or (verdict == "undecided" and sqnr_db >= NEAR_DB), verdict
@@ -98,7 +104,7 @@ def quantize_int8(
         _, quantized, parity = judged[0]
     else:
         quantized = finish(position.draft, basis, {})
-        parity = judge(quantized)
+        parity = judge(quantized, LEVEL)  # the only look
     quantized = _described(quantized, request, ground, len(dataset), steps, mixing.report)
     return Outcome(quantized, parity, _explain(request, ground, position, progress) if request.explain else None)
 

@@ -17,9 +17,13 @@ def judge(
     source: Path,
     candidate: Path,
     dataset: "Dataset | None",
+    pass_level: float,
     progress: Progress,
 ) -> dict[str, Any] | None:
-    """Compare on the judging images; without any, on the calibration images, which is a smoke test and no verdict."""
+    """Compare on the judging images; without any, on the calibration images, which is a smoke test and no verdict.
+
+    ``pass_level`` is what a PASS needs (:mod:`edgecv.evaluate.looks`).
+    """
     from edgecv.evaluate.parity import verify_models
 
     judged = request.eval_data or dataset
@@ -32,6 +36,7 @@ def judge(
         max_drop=request.max_drop,
         provider=request.provider,
         threads=request.threads,
+        pass_level=pass_level,
         allow_leak=request.eval_data is None,
         progress=progress,
     )

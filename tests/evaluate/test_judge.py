@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgecv.evaluate.judge import chance_accuracy, judge
+from edgecv.evaluate.looks import pass_level
 from edgecv.evaluate.tally import Tally
 
 
@@ -108,3 +109,21 @@ def test_shuffled_labels_of_unequal_classes_pass_nothing() -> None:
     assert judged.difference is not None
     assert judged.difference.upper < 0.03
     assert judged.verdict == "undecided"
+
+
+def test_a_pass_at_one_of_several_looks_must_be_surer() -> None:
+    counts = of_counts(1000, 800, 22, 14, 10)  # drop 0.8 points, 95 % interval to 2.1, 99.6 % to 2.7
+    assert judge(counts, 1000, 2.2, labelled=True).verdict == "pass"
+    one_of_seven = judge(counts, 1000, 2.2, labelled=True, pass_level=pass_level(2, 7))
+    assert one_of_seven.verdict == "undecided"
+    assert "99.6% interval" in one_of_seven.reason
+    assert one_of_seven.images_needed is not None
+    assert one_of_seven.images_needed > 1000
+    assert one_of_seven.difference == judge(counts, 1000, 2.2, labelled=True).difference
+    assert judge(counts, 1000, 3, labelled=True, pass_level=pass_level(2, 7)).verdict == "pass"
+
+
+def test_a_failure_is_no_less_sure_for_several_looks() -> None:
+    counts = of_counts(1000, 800, 60, 20, 10)
+    limit = 100 * judge(counts, 1000, 1, labelled=True).difference.lower  # type: ignore[union-attr]
+    assert judge(counts, 1000, limit - 0.01, labelled=True, pass_level=pass_level(2, 7)).verdict == "fail"

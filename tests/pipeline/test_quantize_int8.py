@@ -1,4 +1,5 @@
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from small_graphs import MANIFEST, small_model
 
 from edgecv.data.folder import open_dataset
 from edgecv.errors import UsageError
+from edgecv.evaluate.looks import pass_level
+from edgecv.evaluate.statistics import LEVEL
 from edgecv.graph.model_file import load_model, require_manifest
 from edgecv.pipeline import QuantizeRequest, quantize_model
 from edgecv.pipeline.quantize_int8 import quantize_int8
@@ -47,6 +50,25 @@ def test_the_gate_ends_the_climb_and_its_word_is_reported(request_int8: Quantize
     assert [s["verdict"] for s in result["quantization"]["ladder"]] == ["pass"]
 
 
+def test_each_look_at_the_judging_images_must_be_as_sure_as_its_share(request_int8: QuantizeRequest) -> None:
+    model = load_model(request_int8.model)
+    manifest = require_manifest(model, request_int8.model)
+    levels = []
+
+    def never_sure(quantized: object, level: float) -> dict[str, str]:
+        levels.append(level)
+        return {"verdict": "fail"}
+
+    judging = replace(request_int8, max_drop=0.0, eval_data=Path("calib"))
+    dataset = open_dataset(Path("calib"))
+    steps = quantize_int8(judging, model, manifest, dataset, never_sure, no_progress).quantized.summary["ladder"]
+    asked = sum(step["verdict"] != "" for step in steps)
+    assert levels == [pass_level(look, 7 if find_spec("torch") else 6) for look in range(1, asked + 1)]
+    levels.clear()
+    quantize_int8(replace(judging, method="per-channel"), model, manifest, dataset, never_sure, no_progress)
+    assert levels == [LEVEL]
+
+
 def test_layers_to_keep_float_are_found_when_asked(request_int8: QuantizeRequest) -> None:
     result = quantize_model(replace(request_int8, method="per-channel", keep_float=("1",)))
     assert rungs(result) == ["per-channel", "mixed"]
@@ -81,7 +103,9 @@ def test_a_detectors_head_is_quantized_on_request(request_int8: QuantizeRequest,
     }, outputs=("float[batch, n, 4] boxes", "float[batch, n, 5] scores"))  # fmt: skip
     dataset = open_dataset(Path("calib"))
     request = replace(request_int8, method="per-channel", int8_heads=int8_heads)
-    found = quantize_int8(request, model, MANIFEST, dataset, lambda quantized: None, no_progress).quantized.summary
+    found = quantize_int8(
+        request, model, MANIFEST, dataset, lambda quantized, level: None, no_progress
+    ).quantized.summary
     assert found["coverage"]["conv_int8"] == (3 if int8_heads else 1)
     assert found["settings"]["int8_heads"] is int8_heads
 
