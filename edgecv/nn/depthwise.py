@@ -7,7 +7,7 @@ The step holds every width it sets, so that a checkpoint is rebuilt from it alon
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from timm.layers import Conv2dSame
@@ -69,7 +69,7 @@ def apply(module: nn.Module, step: Mapping[str, Any], state: Mapping[str, torch.
         set_widths(parts[name], name, widths)
     for name in separable:
         conv = module.get_submodule(name)
-        if type(conv) not in (nn.Conv2d, Conv2dSame):
+        if not is_plain(conv):
             raise UsageError(f"the depthwise step splits '{name[:80]}', which is no plain convolution.")
         module.set_submodule(name, separate(conv, norm, act))
     return module
@@ -104,13 +104,22 @@ def set_widths(part: nn.Module, name: str, widths: Mapping[str, Any]) -> None:
     reset()
 
 
+def is_plain(part: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Return whether a layer is a convolution without more to it (weight standardisation, masks)."""
+    return type(part) in (nn.Conv2d, Conv2dSame)
+
+
 def separate(conv: nn.Conv2d, norm: str, act: str) -> nn.Sequential:
     """Return depthwise ``conv``, norm, activation, pointwise; stride, padding and dilation stay with the first."""
     channels = conv.in_channels
-    square: Any = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    like: dict[str, Any] = {
+        key: getattr(conv, key) for key in ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+    }
+    if type(conv) is not nn.Conv2d:
+        like.pop("padding_mode")
     with torch.device(conv.weight.device):
         parts: OrderedDict[str, nn.Module] = OrderedDict(
-            conv_dw=type(conv)(channels, channels, *square, groups=channels, bias=norm == "none")
+            conv_dw=type(conv)(channels, channels, groups=channels, bias=norm == "none", **like)
         )
         if norm == "batch":
             parts["norm"] = nn.BatchNorm2d(channels)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.layers import Conv2dSame
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,7 +16,7 @@ from edgecv.errors import UsageError
 from edgecv.nn.adapt import adapt, head_names
 from edgecv.nn.checkpoint import load_network
 from edgecv.nn.construct import construct
-from edgecv.nn.depthwise import ACTIVATIONS, apply, attributes_of, set_widths
+from edgecv.nn.depthwise import ACTIVATIONS, apply, attributes_of, is_plain, set_widths
 from edgecv.nn.models import Size, build_outline
 from edgecv.nn.names import is_checkpoint
 from edgecv.nn.network import Network
@@ -96,7 +95,7 @@ def count_macs(module: nn.Module, input_size: tuple[int, int, int]) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(torch.empty((1, *input_size), device="meta"))
     module.train(training)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def _outline(like: str | Network, num_classes: int | None, input_size: int | Size | None) -> Network:
@@ -109,7 +108,6 @@ def _outline(like: str | Network, num_classes: int | None, input_size: int | Siz
 
 def _search(original: Network, heads: set[str], target: float) -> dict[str, Any]:
     """Return the plan of the widest student within ``target`` MACs."""
-
     low, high = LEAST_WIDTH, MOST_WIDTH
     (least, best), (most, widest) = _plan(original, heads, low), _plan(original, heads, high)
     if least > target:
@@ -169,7 +167,7 @@ def _narrowing(module: nn.Module, heads: set[str], width: float, plan: dict[str,
             if name in plan["modules"]:
                 return
             if _splits(part) and name not in heads:
-                if type(part) not in (nn.Conv2d, Conv2dSame):
+                if not is_plain(part):
                     raise ValueError(f"'{name}' is a {type(part).__name__}")
                 plan["separable"].append(name)
             widths = _widths(part, inputs[0], 1.0 if name in heads else width, whole=name in heads)
