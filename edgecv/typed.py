@@ -23,19 +23,28 @@ def build(cls: type[T], table: Any, where: str) -> T:
     Raises:
         UsageError: Unknown or missing key, a value of another type, or a number that is not finite.
     """
+    values = convert_fields(cls, table, where)
+    for f in fields(cls):  # type: ignore[arg-type]
+        if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
+            raise UsageError(f"{where}: the key '{f.name}' is missing.")
+    return cls(**values)
+
+
+def convert_fields(cls: type, table: Any, where: str) -> dict[str, Any]:
+    """Return the values of a parsed table as a dataclass has them; keys may be missing.
+
+    Raises:
+        UsageError: As :func:`build`, but for missing keys.
+    """
     if not isinstance(table, dict):
         raise UsageError(f"{where} is {_kind(table)}, not a table.")
     hints = get_type_hints(cls)
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     values = {}
     for key, value in table.items():
-        if key not in known:
-            raise UsageError(f"{where}: unknown key '{key}'.{nearest(str(key), known)}")
+        if key not in hints:
+            raise UsageError(f"{where}: unknown key '{key}' ({shown(value)}).{nearest(str(key), hints)}")
         values[key] = _convert(hints[key], value, f"{where}: {key}")
-    for name, f in known.items():
-        if name not in values and f.default is MISSING and f.default_factory is MISSING:
-            raise UsageError(f"{where}: the key '{name}' is missing.")
-    return cls(**values)
+    return values
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -67,9 +76,9 @@ def _tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = _float(value, where)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise UsageError(f"{where} is {_shown(value)}, not of type {hint.__name__}.")
+        raise UsageError(f"{where} is {shown(value)}, not of type {hint.__name__}.")
     if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
         raise UsageError(f"{where} holds half a character (a lone surrogate), which no text file can.")
     if isinstance(value, float) and not math.isfinite(value):
@@ -81,6 +90,17 @@ def _kind(value: Any) -> str:
     return type(value).__name__
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
+def _float(value: int, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise UsageError(f"{where} is {shown(value)}, more than any float.") from None
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message, cut when nobody would read it to its end."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:60]}…"

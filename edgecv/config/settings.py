@@ -5,6 +5,7 @@ from dataclasses import field, fields
 from typing import Any, Union, get_args, get_origin
 
 from edgecv.errors import UsageError, nearest
+from edgecv.typed import shown
 
 
 def setting(default: Any, text: str, *, low: float | None = None, high: float | None = None, of: str = "") -> Any:
@@ -27,6 +28,8 @@ def check_settings(settings: Any) -> None:
         UsageError: A value outside its range or of another type; the message names the setting.
     """
     for f in fields(settings):
+        if "help" not in f.metadata:  # settings inside settings have checked themselves
+            continue
         object.__setattr__(settings, f.name, _checked(f.name, f.type, f.metadata, getattr(settings, f.name)))
 
 
@@ -42,10 +45,10 @@ def _checked(name: str, hint: Any, limits: Any, value: Any) -> Any:
     if hint is float and type(value) is int:
         value = float(value)
     if type(value) is not hint:
-        raise UsageError(f"{name} is {value!r}, not of type {hint.__name__}.")
+        raise UsageError(f"{name} is {shown(value)}, not of type {hint.__name__}.")
     low, high, choices = limits["min"], limits["max"], limits["choices"]
     if choices and value not in choices:
         raise UsageError(f"{name} '{value}' is not one of {', '.join(choices)}.{nearest(value, choices)}")
     if low is not None and not low <= value <= high:  # NaN fails too
-        raise UsageError(f"{name} {value:g} is not within {low:g} to {high:g}.")
+        raise UsageError(f"{name} {shown(value)} is not within {low:g} to {high:g}.")
     return value

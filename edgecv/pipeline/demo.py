@@ -41,7 +41,7 @@ def run_demo(folder: Path, data: Path | None, *, seed: int, progress: Progress =
     """
     folder.mkdir(parents=True, exist_ok=True)
     recipe = load_recipe(RECIPE)
-    request = ExportRequest(recipe.export.model, output=folder / f"{recipe.export.model}.onnx", force=True, seed=seed)
+    request = ExportRequest(recipe.model, output=folder / f"{recipe.model}.onnx", force=True, seed=seed)
     exported = export_model(request, progress)
     model = Path(exported["artifact"])
     calibration, evaluation, notes = _sides(folder, data, model, seed, progress)

@@ -1,82 +1,294 @@
-"""``edgecv run``: the whole chain as a recipe says, into one folder."""
+"""``edgecv run``: the whole chain as a recipe says, stage by stage, into one folder that remembers what is finished."""
 
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgecv.config.recipe import Recipe
-from edgecv.errors import UsageError
-from edgecv.pipeline.export import ExportRequest, export_model
-from edgecv.pipeline.quantize import quantize_model
-from edgecv.pipeline.quantize_request import QuantizeRequest
+import edgecv
+from edgecv import workspace
+from edgecv.config.recipe import TRAINING, Recipe
+from edgecv.data.contents import Contents
+from edgecv.errors import GateFailedError
+from edgecv.files import check_output
+from edgecv.pipeline.recipe_gates import FAIL, judge_gates, worst_of
+from edgecv.pipeline.recipe_images import RecipeImages
+from edgecv.pipeline.recipe_report import figures_of, gate_sentence, write_reports
+from edgecv.pipeline.recipe_stages import Job, images_of, inputs_of, named, run_stage, settings_of, stages_of
+from edgecv.pipeline.stage_records import (
+    STAGES_FOLDER,
+    Record,
+    find_record,
+    only_run,
+    open_stage_folder,
+    publish,
+    stage_folder,
+    stage_key,
+    write_record,
+)
 from edgecv.progress import Progress, no_progress
+from edgecv.runtime.host import host_facts, usable_cores
+
+CONTENTS_FILE = "contents.json"
+"""Inside ``stages``: hashes of files by size and time of change, so that data sets are read once."""
+
+Tell = Callable[[str], None]
 
 
 def run_recipe(
     recipe: Recipe,
     folder: Path,
     *,
-    calibration: Path | None,
-    evaluation: Path | None,
     force: bool = False,
     progress: Progress = no_progress,
+    tell: Tell = lambda line: None,
 ) -> dict[str, Any]:
-    """Run export, quantize (with its gate) and bench as ``recipe`` says; files go to ``folder``.
+    """Run what is not finished yet, judge the gates, and return the report.
 
     Args:
         recipe: What to do.
-        folder: Made when it is missing.
-        calibration: Images to choose ranges with; needed by int8.
-        evaluation: Labelled images to judge on; needed by a recipe with ``[verify]``.
-        force: Replace files of an earlier run.
+        folder: Made when it is missing. Each stage has its own folder in ``stages``; what it made appears at the top
+            under a plain name, with ``report.json`` and ``report.md``.
+        force: Run every stage again, and replace files of the same names that are not of a run.
         progress: See :mod:`edgecv.progress`.
+        tell: Given lines worth reading while stages run.
 
     Returns:
-        ``{"recipe", "export", "quantize"}``, each stage's own report; ``quantize`` is None when the recipe has none.
+        ``recipe``, ``folder``, ``stages`` (each ``stage``, ``state``, ``seconds``, ``figures``, ``artifact``, ``key``,
+        ``inputs``, ``settings`` and its own ``report``), ``gates``, ``verdict`` (``pass``, ``undecided``, or
+        ``no gates``), ``artifact`` and ``host``.
 
     Raises:
-        UsageError: Data the recipe needs was not given; or as the stages raise.
-        GateFailedError: As the stages raise; what was written before stays.
+        UsageError: Images the recipe needs were not named; or as the stages raise.
+        EnvironmentRefusedError: Another run works in the folder; or as the stages raise.
+        GateFailedError: A gate of the recipe, or of a stage, was not met; the error holds the report.
     """
-    stage = recipe.quantize
-    if stage is not None and stage.mode == "int8" and calibration is None:
-        raise UsageError(f"recipe '{recipe.name}' calibrates; add --calib DIR.")
-    if recipe.verify is not None and evaluation is None:
-        raise UsageError(f"recipe '{recipe.name}' judges; add --eval DIR (labelled images).")
-    folder.mkdir(parents=True, exist_ok=True)
-    model = folder / f"{recipe.name}.onnx"
-    exported = export_model(
-        ExportRequest(
-            model=recipe.export.model,
-            random_init=recipe.export.random_init,
-            softmax=recipe.export.softmax,
-            dynamic_size=recipe.export.dynamic_size,
-            output=model,
-            data=evaluation,
-            force=force,
-            seed=recipe.seed,
-        ),
-        progress,
-    )
-    quantized = None
-    if stage is not None:
-        quantized = quantize_model(
-            QuantizeRequest(
-                model=model,
-                mode=stage.mode,
-                data=calibration,
-                ranges=stage.ranges,
-                method=stage.method,
-                keep_float=stage.keep_float,
-                device=stage.device or None,
-                activations=stage.activations,
-                eval_data=evaluation,
-                max_drop=recipe.verify.max_drop if recipe.verify else None,
-                bench=recipe.bench is not None,
-                provider=recipe.bench.provider if recipe.bench else "cpu",
-                preset=recipe.bench.preset if recipe.bench else "rapid",
-                force=force,
-                seed=recipe.seed,
-            ),
-            progress,
+    with only_run(folder):
+        run = open_run(recipe, folder, progress)
+        _check_targets(run, force)
+        for stage in stages_of(recipe):
+            try:
+                _finish(run, stage, force=force, tell=tell)
+            except GateFailedError as e:
+                run.rows.append({"stage": stage, "state": "failed", "seconds": 0.0, "figures": str(e)})
+                _close(run, FAIL)
+                raise GateFailedError(f"{stage}: {e}", run.report) from e
+        gates = judge_gates(recipe, run.reports, _size(run))
+        verdict = worst_of(gates) if gates else "no gates"
+        run.report["gates"] = [asdict(g) for g in gates]
+        _close(run, verdict)
+        if verdict == FAIL:
+            raise GateFailedError("; ".join(gate_sentence(g) for g in gates if g.verdict == FAIL) + ".", run.report)
+    return run.report
+
+
+def plan_recipe(recipe: Recipe, folder: Path, progress: Progress = no_progress) -> list[dict[str, Any]]:
+    """Return what :func:`run_recipe` would do, writing nothing into ``folder``.
+
+    Returns:
+        For each stage ``stage``, ``state`` (``finished``, ``resumes``, ``runs``), ``key`` (None while a stage before
+        it is to run), ``inputs`` (role -> hash, name, or ``from STAGE``), ``settings`` and ``seconds`` (None unless
+        finished).
+
+    Raises:
+        UsageError: As :func:`run_recipe`.
+    """
+    run, rows = open_run(recipe, folder, progress), []
+    for stage in stages_of(recipe):
+        step = plan_stage(run, stage)
+        place = stage_folder(folder, stage, step.key) if step.key else None
+        begun = stage in TRAINING and place is not None and place.is_dir()
+        rows.append(
+            {
+                "stage": stage,
+                "state": "finished" if step.record else "resumes" if begun else "runs",
+                "key": step.key,
+                "inputs": dict(step.hashes),
+                "settings": step.settings,
+                "seconds": step.record.seconds if step.record else None,
+            }
         )
-    return {"recipe": recipe.name, "export": exported, "quantize": quantized}
+        run.made[stage] = _artifact(folder, step.record) if step.record else None
+    return rows
+
+
+@dataclass(slots=True)
+class Run:
+    """A run under way: what is made so far, and the report that grows."""
+
+    recipe: Recipe
+    folder: Path
+    contents: Contents
+    images: RecipeImages
+    progress: Progress
+    made: dict[str, Path | None] = field(default_factory=dict)
+    reports: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage, planned.
+
+    Attributes:
+        settings: What its result depends on beside inputs.
+        inputs: Role -> file or network's name; None while a stage before has to make it.
+        hashes: Role -> hash or name.
+        key: Of all that; None while an input is missing.
+        record: Of the finished stage.
+    """
+
+    settings: dict[str, Any]
+    inputs: dict[str, Path | str | None]
+    hashes: dict[str, str]
+    key: str | None
+    record: Record | None
+
+
+def open_run(recipe: Recipe, folder: Path, progress: Progress) -> Run:
+    """Return a run before its first stage; every stage's images are named, or this raises."""
+    for stage in stages_of(recipe):
+        images_of(recipe, stage)
+    contents = Contents(folder / STAGES_FOLDER / CONTENTS_FILE)
+    return Run(recipe, folder, contents, RecipeImages(recipe, contents, progress), progress)
+
+
+def plan_stage(run: Run, stage: str) -> Step:
+    """Return a stage with the hashes of its inputs, and its record if it is finished."""
+    recipe = run.recipe
+    settings, inputs = settings_of(recipe, stage), inputs_of(recipe, stage, run.made)
+    hashes = {role: run.images.hash_of(role) for role in images_of(recipe, stage)}
+    for role, value in inputs.items():
+        if value is None:
+            hashes[role] = "pending"
+        else:
+            hashes[role] = run.contents.file(value) if isinstance(value, Path) else value
+    if None in inputs.values():
+        return Step(settings, inputs, hashes, None, None)
+    key = stage_key(stage, settings, hashes, recipe.seed)
+    return Step(settings, inputs, hashes, key, find_record(run.folder, stage, key, run.contents))
+
+
+def _finish(run: Run, stage: str, *, force: bool, tell: Tell) -> None:
+    """Take a stage's record, or run the stage and record it."""
+    step = plan_stage(run, stage)
+    assert step.key is not None  # the stages before have made what it needs
+    record = None if force else step.record
+    state = "cached"
+    if record is None:
+        tell(f"[{stage}]")
+        record, state = _run(run, stage, step, force=force, tell=tell), "run"
+    run.made[stage] = artifact = _artifact(run.folder, record)
+    run.reports[stage] = record.report
+    target = None
+    if artifact is not None:
+        target = _target(run, stage)
+        publish(artifact, target)
+    run.rows.append(
+        {
+            "stage": stage,
+            "state": state,
+            "seconds": record.seconds,
+            "figures": figures_of(stage, record.report),
+            "artifact": str(target) if target else None,
+            "key": record.key,
+            "inputs": dict(record.inputs),
+            "settings": dict(record.settings),
+            "report": dict(record.report),
+        }
+    )
+    run.contents.save()
+
+
+def _run(run: Run, stage: str, step: Step, *, force: bool, tell: Tell) -> Record:
+    assert step.key is not None
+    place, begun = open_stage_folder(run.folder, stage, step.key, resumes=stage in TRAINING, force=force)
+    run.contents.save()
+    _take_division(run, place)
+    inputs = {role: value for role, value in step.inputs.items() if value is not None}
+
+    def progress(label: str, done: int, total: int) -> None:
+        run.progress(f"{stage}: {label}", done, total)
+
+    job = Job(run.recipe, place, inputs, replace(run.images, progress=progress), begun, progress, tell)
+    start = time.monotonic()
+    report = run_stage(stage, job)
+    seconds = time.monotonic() - start
+    artifact = Path(report["artifact"]).name if report.get("artifact") else ""
+    record = Record(
+        stage=stage,
+        key=step.key,
+        inputs=step.hashes,
+        settings=step.settings,
+        artifact=artifact,
+        sha256=run.contents.file(place / artifact) if artifact else "",
+        seconds=round(seconds, 1),
+        report=report,
+        edgecv=edgecv.__version__,
+    )
+    write_record(run.folder, record)
+    return record
+
+
+def _take_division(run: Run, place: Path) -> None:
+    """Give a stage the division into trained on and held out that the first stage made: it is the same for all."""
+    from edgecv.data.held_out import SPLIT_FILE
+
+    earlier = [stage_folder(run.folder, row["stage"], row["key"]) / SPLIT_FILE for row in run.rows]
+    found = next((path for path in earlier if path.is_file()), None)
+    if found is not None and not (place / SPLIT_FILE).exists():
+        publish(found, place / SPLIT_FILE)
+
+
+def _artifact(folder: Path, record: Record) -> Path | None:
+    return stage_folder(folder, record.stage, record.key) / record.artifact if record.artifact else None
+
+
+def _target(run: Run, stage: str) -> Path:
+    """Return the plain name of what a stage makes, at the top of the folder."""
+    recipe = run.recipe
+    if stage in TRAINING:
+        return run.folder / f"{stage}.safetensors"
+    mode = f".{recipe.quantize.mode}" if stage == "quantize" and recipe.quantize else ""
+    return run.folder / f"{recipe.name}{mode}.onnx"
+
+
+def _check_targets(run: Run, force: bool) -> None:
+    """Refuse to replace a file at the top of the folder that no run has put there."""
+    given = tuple(p for p in map(named, (run.recipe.model,)) if isinstance(p, Path))
+    for stage in stages_of(run.recipe):
+        if stage in (*TRAINING, "export", "quantize"):
+            target = _target(run, stage)
+            ours = target.is_file() and any(
+                path.samefile(target) or run.contents.file(path) == run.contents.file(target)
+                for path in (run.folder / STAGES_FOLDER).glob(f"{stage}-*/*{target.suffix}")
+            )
+            check_output(target, force=force or ours, inputs=given)
+
+
+def _size(run: Run) -> int:
+    made = [path for path in run.made.values() if path is not None]
+    return made[-1].stat().st_size if made else 0
+
+
+def _close(run: Run, verdict: str) -> None:
+    """Complete the report, write it, and make the last model the current one."""
+    artifacts = [row["artifact"] for row in run.rows if row.get("artifact")]
+    last = artifacts[-1] if artifacts else None
+    rest = {
+        "recipe": run.recipe.name,
+        "title": run.recipe.title,
+        "folder": str(run.folder),
+        "stages": run.rows,
+        "gates": run.report.get("gates", []),
+        "verdict": verdict,
+        "artifact": last,
+        "notes": [],
+        "host": host_facts(threads=usable_cores(), seed=run.recipe.seed, n=len(run.rows)),
+    }
+    run.report.update(rest)
+    if last and last.endswith(".onnx") and (forgotten := workspace.set_current_model(Path(last))):
+        run.report["notes"].append(forgotten)
+    write_reports(run.folder, run.report)
