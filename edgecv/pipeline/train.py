@@ -1,7 +1,7 @@
 """``edgecv train``: a network and a folder of images to a trained checkpoint in a run folder."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,8 +170,9 @@ def write_report(
     result: "FitResult",
     request: TrainRequest,
     notes: tuple[str, ...],
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Judge the artifact as it lies on disk, in float32, write ``train.json`` and return it."""
+    """Judge the artifact as it lies on disk, in float32, write ``train.json`` with ``facts`` and return it."""
     from edgecv.nn.training.evaluation import judge_checkpoint
 
     right, n = judge_checkpoint(result.checkpoint, data.held_out, request.settings), len(data.held_out)
@@ -193,6 +194,7 @@ def write_report(
         "settings": asdict(request.settings),
         "data": {"digest": data.digest, "train": len(data.train), "held_out": n},
         "history": [dict(row) for row in result.history],
+        **(facts or {}),
         "host": host_facts(seed=request.seed, n=n),
     }
     write_bytes(folder / REPORT_FILE, json.dumps(report, indent=2, default=str).encode() + b"\n")
