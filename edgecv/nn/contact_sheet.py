@@ -13,7 +13,7 @@ from edgecv.data.folder import open_dataset
 from edgecv.files import write_atomically
 from edgecv.manifest import InputSpec
 from edgecv.nn.augment import Pipeline, build_pipeline
-from edgecv.nn.training_data import image_keys
+from edgecv.nn.sampling import image_keys
 from edgecv.progress import Progress, no_progress
 from edgecv.runtime.decode import decode_image
 

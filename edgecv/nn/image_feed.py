@@ -21,9 +21,11 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from edgecv.data.dataset import Dataset
+from edgecv.data.shards import Shards
 from edgecv.errors import EnvironmentRefusedError, UsageError
 from edgecv.manifest import InputSpec
 from edgecv.nn.augment import Pipeline
+from edgecv.nn.sampling import Wanted
 from edgecv.runtime.host import usable_cores
 
 MAX_KEPT_BYTES = 1 << 30
@@ -36,9 +38,6 @@ _CHUNK_BYTES = 4 << 20
 """Pixels handed from a worker at a time: large enough for small images, small enough for the usual /dev/shm."""
 
 _KEPT_SETS = 3
-
-Wanted = tuple[np.ndarray, np.ndarray]
-"""Indices and keys of the images of one batch, both int64 (N,)."""
 
 Results = Generator[Tensor | UsageError, None, None]
 
@@ -58,7 +57,7 @@ class DecodedImages:
 class ImageReader(TorchDataset[Tensor | UsageError]):
     """Reads and augments the images of a data set."""
 
-    def __init__(self, dataset: Dataset, pipeline: Pipeline) -> None:
+    def __init__(self, dataset: Dataset | Shards, pipeline: Pipeline) -> None:
         """Prepare; nothing is read yet."""
         self.dataset, self.pipeline = dataset, pipeline
         self.kept = _kept_images(dataset, pipeline.spec) if pipeline.resized_crop is None else None
@@ -85,15 +84,25 @@ class ImageReader(TorchDataset[Tensor | UsageError]):
         if self.kept is not None and self.kept.known[index]:
             framed: np.ndarray = self.kept.pixels[index]
             return framed
-        path = self.dataset.samples[index][0]
-        try:
-            pixels = self.pipeline.frame(path, chance)
-        except UsageError as e:
-            raise e if str(path) in str(e) else UsageError(f"image '{path}': {e}") from None
+        pixels = self._read(index, chance)
         if self.kept is not None:
             self.kept.pixels[index] = pixels
             self.kept.known[index] = True
         return pixels
+
+    def _read(self, index: int, chance: Random) -> np.ndarray:
+        if isinstance(self.dataset, Shards):
+            data = self.dataset.read(index)
+            try:
+                return self.pipeline.frame(data, chance)
+            except UsageError as e:
+                name = self.dataset.name(index)
+                raise UsageError(f"{name} cannot be used: {e}".replace("the image given as bytes", "it")) from None
+        path = self.dataset.samples[index][0]
+        try:
+            return self.pipeline.frame(path, chance)
+        except UsageError as e:
+            raise e if str(path) in str(e) else UsageError(f"image '{path}': {e}") from None
 
 
 def iter_pixels(reader: ImageReader, batches: Sequence[Wanted], workers: int, world: int = 1) -> Iterator[Tensor]:
@@ -170,10 +179,10 @@ def _chosen_workers(reader: ImageReader, batches: Iterable[Wanted], world: int) 
     return max(1, usable_cores() // max(1, local))
 
 
-_kept: OrderedDict[tuple[int, InputSpec], tuple[Dataset, DecodedImages | None]] = OrderedDict()
+_kept: OrderedDict[tuple[int, InputSpec], tuple[Dataset | Shards, DecodedImages | None]] = OrderedDict()
 
 
-def _kept_images(dataset: Dataset, spec: InputSpec) -> DecodedImages | None:
+def _kept_images(dataset: Dataset | Shards, spec: InputSpec) -> DecodedImages | None:
     """Return the decoded images of a data set, the same for each epoch; None where there is no room for them."""
     key = id(dataset), spec  # the entry holds the data set, so that its id stays its own
     if key not in _kept:

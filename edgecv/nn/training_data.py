@@ -20,10 +20,12 @@ from edgecv.data.classes import match_classes
 from edgecv.data.dataset import Dataset, unreadable_notes
 from edgecv.data.folder import open_dataset
 from edgecv.data.held_out import SPLIT_FILE, check_apart, divide
+from edgecv.data.shards import Shards, are_shards, hold_out, open_shards
 from edgecv.errors import UsageError
 from edgecv.manifest import InputSpec
 from edgecv.nn.augment import build_pipeline
-from edgecv.nn.image_feed import ImageReader, Wanted, iter_pixels
+from edgecv.nn.image_feed import ImageReader, iter_pixels
+from edgecv.nn.sampling import Wanted, batch_count, batches_of_epoch
 from edgecv.progress import Progress, no_progress
 
 EVALUATION_BATCH = 128
@@ -54,13 +56,13 @@ class TrainingData:
     Attributes:
         train: Images to learn from; their label index is that of ``labels``.
         held_out: Images to judge by, never learnt from; the same label indices.
-        labels: Class names, sorted.
+        labels: Class names, sorted; those of shards in the order of their numbers.
         digest: SHA-256 over the file names, sizes and labels of both.
         notes: What was found and decided, a sentence each.
     """
 
-    train: Dataset
-    held_out: Dataset
+    train: Dataset | Shards
+    held_out: Dataset | Shards
     labels: tuple[str, ...]
     digest: str
     notes: tuple[str, ...] = ()
@@ -78,7 +80,7 @@ def open_training_data(
     """List the images to train on and those to judge by.
 
     Args:
-        data: What ``data.folder.open_dataset`` takes, with classes.
+        data: What ``data.folder.open_dataset`` takes, with classes, or shards (see :mod:`edgecv.data.shards`).
         held_out: The same, to judge by; None to hold out a share of ``data``, class by class.
         share: Of each class, when ``held_out`` is None.
         seed: Of the division.
@@ -88,6 +90,8 @@ def open_training_data(
     Raises:
         UsageError: Not readable, no classes, too few images, or a recorded division of other images.
     """
+    if are_shards(data):
+        return _open_sharded(data, held_out, share, seed, progress)
     train = _labelled(open_dataset(data, progress=progress), data)
     labels = train.class_names
     match_classes(labels, labels)  # names that evaluation could not tell apart are refused now
@@ -101,7 +105,7 @@ def open_training_data(
 
 def steps_per_epoch(data: TrainingData, settings: TrainSettings) -> int:
     """Return how many batches :func:`training_batches` gives: an incomplete last one is left out, unless alone."""
-    return max(1, len(data.train) // settings.batch)
+    return batch_count(len(data.train), settings.batch)
 
 
 def training_batches(
@@ -117,7 +121,8 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield this rank's part of each batch of one epoch, shuffled and augmented.
 
-    The ranks' parts of a batch together are the batch of a single process; they differ in size by one image at most.
+    The ranks' parts of a batch together are the batch of a single process and differ in size by one image at most;
+    shards are divided among the ranks instead.
 
     Args:
         data: Images and classes.
@@ -133,20 +138,15 @@ def training_batches(
         UsageError: A broken image (the message names it), an unknown augmentation, or more ranks than a batch has
             images.
     """
-    count = steps_per_epoch(data, settings)
-    share = min(settings.batch, len(data.train))
-    if share < world:
-        raise UsageError(f"a batch of {share} images cannot be divided among {world} processes; raise --batch.")
-    order = _order(len(data.train), epoch, seed)
-    keys = image_keys(order, epoch, seed)
-    places = [slice(i * share + rank, (i + 1) * share, world) for i in range(start_batch, count)]
-    wanted = [(order[p], keys[p]) for p in places]
+    wanted = batches_of_epoch(
+        data.train, settings.batch, epoch=epoch, seed=seed, rank=rank, world=world, start=start_batch
+    )
     reader = ImageReader(data.train, build_pipeline(settings.augment, spec))
     yield from _batches(reader, wanted, settings.workers, world)
 
 
 def evaluation_batches(
-    dataset: Dataset,
+    dataset: Dataset | Shards,
     spec: InputSpec,
     *,
     batch: int = EVALUATION_BATCH,
@@ -174,29 +174,34 @@ def evaluation_batches(
     yield from _batches(ImageReader(dataset, build_pipeline((), spec)), wanted, workers, world)
 
 
-def image_keys(indices: np.ndarray, epoch: int, seed: int) -> np.ndarray:
-    """Return int64 keys of the images at ``indices`` in an epoch: SplitMix64 (Steele et al. 2014) over all three."""
-    key = np.zeros(len(indices), np.uint64)
-    for part in (np.uint64(seed), np.uint64(epoch), indices.astype(np.uint64)):
-        key = _mix(key + part)
-    return (key >> np.uint64(1)).astype(np.int64)
-
-
-def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-def _order(count: int, epoch: int, seed: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng((seed, epoch)).permutation(count)
-
-
 def _batches(reader: ImageReader, wanted: list[Wanted], workers: int, world: int) -> Iterator[Batch]:
-    targets = np.array([UNLABELLED if label is None else label for _, label in reader.dataset.samples], np.int64)
+    targets = _targets(reader.dataset)
     for (indices, keys), pixels in zip(wanted, iter_pixels(reader, wanted, workers, world), strict=True):
         yield Batch(pixels, *(torch.from_numpy(values) for values in (targets[indices], indices, keys)))
+
+
+def _targets(dataset: Dataset | Shards) -> npt.NDArray[np.int64]:
+    if isinstance(dataset, Shards):
+        return dataset.places["label"].astype(np.int64)
+    return np.array([UNLABELLED if label is None else label for _, label in dataset.samples], np.int64)
+
+
+def _open_sharded(data: Path, held_out: Path | None, share: float, seed: int, progress: Progress) -> TrainingData:
+    train = open_shards(data, progress)
+    labels, notes = train.class_names, list[str]()
+    judged: Dataset | Shards
+    if held_out is None:
+        train, judged = hold_out(train, share, seed)
+        notes.append(f"{len(judged)} images of the shards are held out to judge by, class by class, drawn by the seed")
+    elif are_shards(held_out):
+        judged = open_shards(held_out, progress)
+        if judged.class_names != labels:
+            raise UsageError(f"the shards '{data}' and '{held_out}' have different classes; give both one classes.txt.")
+        if both := {p.resolve() for p in train.paths} & {p.resolve() for p in judged.paths}:
+            raise UsageError(f"shard '{min(both)}' would be trained on and judged by; give disjoint shards.")
+    else:
+        judged = open_dataset(held_out, labels, progress=progress)
+    return TrainingData(train, judged, labels, _digest(train, judged), tuple(notes))
 
 
 def _labelled(dataset: Dataset, path: Path) -> Dataset:
@@ -209,9 +214,15 @@ def _labelled(dataset: Dataset, path: Path) -> Dataset:
     return replace(dataset, samples=samples, num_classes=len(dataset.class_names))
 
 
-def _digest(*sides: Dataset) -> str:
+def _digest(*sides: Dataset | Shards) -> str:
     digest = hashlib.sha256()
     for side in sides:
+        if isinstance(side, Shards):
+            digest.update(
+                "\0".join([*(p.name for p in side.paths), *side.class_names]).encode("utf-8", "surrogateescape")
+            )
+            digest.update(side.places.tobytes())
+            continue
         for path, label in side.samples:
             digest.update(
                 f"{path.relative_to(side.root)}\0{path.stat().st_size}\0{label}\n".encode("utf-8", "surrogateescape")

@@ -15,11 +15,11 @@ from edgecv.manifest import InputSpec
 from edgecv.nn import image_feed
 from edgecv.nn.augment import build_pipeline
 from edgecv.nn.pixels import normalize
+from edgecv.nn.sampling import image_keys
 from edgecv.nn.training_data import (
     Batch,
     TrainingData,
     evaluation_batches,
-    image_keys,
     open_training_data,
     steps_per_epoch,
     training_batches,

@@ -9,6 +9,7 @@ from torch import nn
 
 from edgecv.config.training import TrainSettings
 from edgecv.data.dataset import Dataset
+from edgecv.data.shards import Shards
 from edgecv.manifest import InputSpec
 from edgecv.nn.checkpoint import load_network
 from edgecv.nn.pixels import normalize
@@ -20,7 +21,7 @@ from edgecv.nn.training_data import evaluation_batches
 @torch.no_grad()
 def count_right(
     module: nn.Module,
-    dataset: Dataset,
+    dataset: Dataset | Shards,
     spec: InputSpec,
     settings: TrainSettings,
     placement: Placement,
@@ -52,7 +53,7 @@ def count_right(
     return int(team.total([float(right)], placement.device)[0])
 
 
-def judge_checkpoint(path: Path, dataset: Dataset, settings: TrainSettings) -> int:
+def judge_checkpoint(path: Path, dataset: Dataset | Shards, settings: TrainSettings) -> int:
     """Return how many images the network in a checkpoint classifies rightly, computed in float32."""
     placement = place(replace(settings, precision="float32"))
     network = load_network(path)
