@@ -75,8 +75,11 @@ def observe(
             except ValueError:
                 raise UsageError(_not_finite(activation)) from None
         if name in mean_of:
-            total = values.sum(axis=0, keepdims=True, dtype=np.float32)
-            sums[name] = sums[name] + total if name in sums else total
+            total = values if len(values) == 1 else values.sum(axis=0, keepdims=True, dtype=np.float32)
+            if name in sums:
+                sums[name] += total
+            else:
+                sums[name] = total.astype(np.float32)  # a copy
         images = max(images, activation.first_image + len(values))
     return Observations(histograms, {name: total / np.float32(images) for name, total in sums.items()}, images)
 

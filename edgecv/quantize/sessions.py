@@ -30,6 +30,7 @@ def open_graph(model: ir.Model, *, save_optimized: Path | None = None) -> Any:
     options.intra_op_num_threads = usable_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # numpy works between two runs
     options.enable_cpu_mem_arena = False  # an arena keeps what the largest batch took, for good
     if save_optimized is not None:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
