@@ -48,6 +48,8 @@ def open_dataset(
         UsageError: Nothing there, no image in it, a folder of splits, images beside class folders, a path that
             leads outside, or a class the model does not know.
     """
+    if path.suffix.lower() == ".tar":
+        raise UsageError(f"'{path}' names shards, which training alone reads; unpack some into class folders for this.")
     try:
         path.stat()
     except (OSError, ValueError) as e:  # ValueError: a NUL in the name

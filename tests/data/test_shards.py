@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from edgecv.data import shards
+from edgecv.data.folder import open_dataset
 from edgecv.data.shards import open_shards, shard_order, single_files
 from edgecv.errors import UsageError
 
@@ -152,3 +153,5 @@ def test_a_shard_that_became_shorter_is_told(tmp_path: Path) -> None:
 def test_other_commands_say_that_they_want_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="training alone"):
         single_files(open_shards(write_shards(tmp_path)))
+    with pytest.raises(UsageError, match="training alone"):
+        open_dataset(tmp_path / "train-{000..001}.tar")
