@@ -1,0 +1,1 @@
+"""Factorization: one convolution or linear layer becomes two to four cheaper ones with nearly the same answer."""
