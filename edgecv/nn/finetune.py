@@ -15,19 +15,19 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from edgecv.graph.interface import only_image_input
 from edgecv.graph.values import constant_array
+from edgecv.nn.distill.losses import hint, kd
 from edgecv.nn.graph_module import GraphModule
 from edgecv.nn.quantized_graph import QuantizedGraph
 from edgecv.nn.training_images import mirrored_and_shifted, shuffled_batches, with_mirrored
 from edgecv.progress import Progress, no_progress
 from edgecv.quantize.activations import Batches
 from edgecv.quantize.draft import Draft
+from edgecv.quantize.int8_nodes import output_tensor
 from edgecv.quantize.ladder import Ground, Position, divide
 from edgecv.quantize.layer_weights import limit_draft
-from edgecv.quantize.int8_nodes import output_tensor
 from edgecv.runtime.host import usable_cores
 
 DEFAULT_EPOCHS = 4
@@ -147,11 +147,10 @@ def distance(found: Mapping[str, Tensor], target: Mapping[str, Tensor], streams:
     for name, expected in target.items():
         if not expected.is_floating_point():
             continue
-        error = (found[name] - expected).square().sum() / expected.square().sum().clamp(min=1e-30)
+        error = hint(found[name], expected)
         total = total + (error / len(streams) if name in streams else error)
         if name not in streams and expected.ndim == 2 and expected.shape[1] > 1:
-            answer, wanted = (torch.log_softmax(v, 1) for v in (found[name], expected))
-            total = total + functional.kl_div(answer, wanted, log_target=True, reduction="batchmean")
+            total = total + kd(found[name], expected, temperature=1.0)
     return total
 
 
