@@ -49,7 +49,7 @@ class TrainSettings:
     workers: int = setting(-1, "Processes that read images; 0: none beside this one, -1: chosen.", low=-1, high=256)
     threads: int = setting(0, "Threads of PyTorch; 0: the cores this process may use.", low=0, high=1024)
     checkpoint_minutes: float = setting(
-        10.0, "Checkpoint at least so often, beside every epoch's.", low=0.001, high=10_000
+        10.0, "Checkpoint at least so often, beside every epoch's; 0: each step.", low=0, high=10_000
     )
     parallel: str = setting("ddp", "Several processes: ddp, or fsdp for what does not fit one.", of="ddp fsdp")
     device: str = setting("auto", "auto, cpu or cuda.", of="auto cpu cuda")

@@ -22,7 +22,7 @@ class Curves:
     def __init__(self, folder: Path, epochs_done: int) -> None:
         """Write into ``folder``; what TensorBoard has beyond ``epochs_done`` is dropped."""
         self._folder = folder
-        self._drawn = 0.0
+        self._drawn = time.monotonic()
         self._board: Any = None
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter

@@ -195,7 +195,7 @@ def _update(run: Run) -> None:
 
 def _agree(run: Run) -> None:
     """Put the processes' losses together, and do what one of them wants: stop, or a checkpoint because it is time."""
-    due = run.team.leads and time.monotonic() - run.saved_at > 60 * run.settings.checkpoint_minutes
+    due = run.team.leads and time.monotonic() - run.saved_at >= 60 * run.settings.checkpoint_minutes
     wishes = [float(run.loss_sum), run.images, run.stop.requested.is_set(), due]
     loss_sum, images, stop, due_now = run.team.total(wishes, run.placement.device)
     with run.stop.changing:

@@ -59,6 +59,8 @@ def start_from_scratch(network: Network, data: TrainingData, settings: TrainSett
 def initialize_by_he(module: nn.Module, seed: int) -> int:
     """Draw every convolution and hidden linear layer from N(0, 2 / fan-in), biases zero; return how many.
 
+    A bias that the constructor set to one value, as that of a highway network's gates, was meant and stays.
+
     Transformers keep what their constructor drew (truncated normals of a fixed width, Dosovitskiy et al. 2020), as do
     classifiers, norms, and what a network has frozen (fixed filters).
 
@@ -74,7 +76,7 @@ def initialize_by_he(module: nn.Module, seed: int) -> int:
         if not isinstance(layer, nn.Conv2d | nn.Linear) or id(layer) in heads or not layer.weight.requires_grad:
             continue
         nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu", generator=generator)
-        if layer.bias is not None:
+        if layer.bias is not None and bool((layer.bias != layer.bias[0]).any()):
             layer.bias.zero_()
         count += 1
     return count

@@ -12,7 +12,7 @@ from typing import Any
 from edgecv.errors import EXIT_INTERRUPTED
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE_S = 2.5
+GRACE_S = 1.5
 """Seconds a step may take to end by itself; the checkpoint has the rest of five."""
 
 
