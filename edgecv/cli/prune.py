@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgecv.cli.options import Debug, Force, Json, Quiet, Seed, Threads, named_path
+from edgecv.cli.options import Debug, Force, Json, Quiet, Seed, named_path
 from edgecv.cli.output import emit, progress_bar, say
 from edgecv.cli.settings_options import settings_options
 from edgecv.config.pruning import PruneSettings
@@ -33,7 +33,9 @@ def prune(
     weights: Annotated[Path | None, typer.Option("--weights", help="State dict of a network given by name.")] = None,
     random_init: Annotated[bool, typer.Option("--random-init", help="Seeded random weights.")] = False,
     no_bench: Annotated[bool, typer.Option("--no-bench", help="Do not export and time both networks.")] = False,
-    bench_threads: Threads = "auto",
+    bench_threads: Annotated[
+        str, typer.Option("--bench-threads", help="ONNX Runtime's threads in measurements: a number, or auto.")
+    ] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a pruning in this folder stopped.")] = False,
     force: Force = False,
     as_json: Json = False,
@@ -126,7 +128,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
         ratio = latency["ratio"]
         parts.append(
             f"{ratio['estimate']:.1%} of the time (95 % interval {ratio['low']:.1%} to {ratio['high']:.1%}, "
-            f"{latency['provider']})"
+            f"{latency['provider']})" + (f", target {report['target']}" if report["target"] else "")
         )
     if before["top1"] is None:
         parts.append("not healed, accuracy not judged: add --data DIR")

@@ -137,8 +137,10 @@ def _prune(
         report["sparsity"] = measure_sparsity(pruned, original, artifact, scratch)
     if meter is not None and request.bench:
         report |= time_both(meter, pruned, progress)
-    write_bytes(folder / REPORT_FILE, json.dumps(report, indent=2, default=str).encode() + b"\n")
-    check_latency(request, report)
+    try:
+        check_latency(request, report)
+    finally:
+        write_bytes(folder / REPORT_FILE, json.dumps(report, indent=2, default=str).encode() + b"\n")
     return report
 
 

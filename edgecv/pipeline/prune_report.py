@@ -64,6 +64,7 @@ def make_report(request: "PruneRequest", run: "PruneRun", steps: "Sequence[Step]
         "trials": [{"macs": t.aim, "time": asdict(t.time)} for t in run.trials],
         "left_alone": sorted(run.left_alone),
         "healed": None if last is None else {"seconds": sum(s.healed.seconds for s in steps if s.healed)},
+        "target": None,
         "sparsity": None,
         "latency": None,
         "onnx_bytes": None,
@@ -98,12 +99,18 @@ def measure_sparsity(pruned: "Network", original: Path, artifact: Path, scratch:
 
 
 def check_latency(request: "PruneRequest", report: dict[str, Any]) -> None:
-    """Raise GateFailedError when the closing measurement says for certain that a latency target was missed."""
+    """Record whether a latency target was met for certain.
+
+    Raises:
+        GateFailedError: It was missed for certain in the closing measurement.
+    """
     target = parse_target(request.settings.to) if request.settings.to else None
     if target is None or target.measure != "latency" or report["latency"] is None:
         return
     ratio = report["latency"]["ratio"]
+    report["target"] = "met" if ratio["high"] <= target.share else "undecided"
     if ratio["low"] > target.share:
+        report["target"] = "missed"
         raise GateFailedError(
             f"--to {target}: the closing measurement gives {ratio['estimate']:.2f} [{ratio['low']:.2f}, "
             f"{ratio['high']:.2f}] of the time, over {target.share:g}; '{report['artifact']}' is written; ask for "

@@ -55,7 +55,9 @@ def round_width(group: ChannelGroup, kept: float, lanes: int) -> int:
     step = width_step(group, lanes)
     least = min(group.units, step * math.ceil(max(1, group.units * SMALLEST_SHARE) / step))
     rounded = step * round(kept / step)
-    return group.units if rounded >= group.units else max(rounded, least)
+    if group.units - kept <= abs(kept - rounded):
+        return group.units
+    return min(group.units, max(rounded, least))
 
 
 def width_step(group: ChannelGroup, lanes: int) -> int:
