@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
 """Every command, in the order ``--help`` shows them: name -> ``module:function``."""
 
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
+    "recipe": ("Recipes: the chain as a file, for edgecv run.", {"new": "edgecv.cli.recipe:new"}),
     "data": (
         "Audit, split, sample and look at image folders.",
         {

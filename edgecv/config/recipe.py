@@ -14,6 +14,7 @@ from edgecv.config.stages import (
     BenchStage,
     DistillStage,
     ExportStage,
+    FactorizeStage,
     Gates,
     PruneStage,
     QuantizeStage,
@@ -32,6 +33,7 @@ STAGES: dict[str, type] = {
     "train": TrainStage,
     "distill": DistillStage,
     "prune": PruneStage,
+    "factorize": FactorizeStage,
     "export": ExportStage,
     "quantize": QuantizeStage,
     "verify": VerifyStage,
@@ -39,7 +41,7 @@ STAGES: dict[str, type] = {
 }
 """Stages in the order they run in, whatever their order in the file."""
 
-TRAINING = ("train", "distill", "prune")
+TRAINING = ("train", "distill", "prune", "factorize")
 """Stages that learn from images and give a checkpoint."""
 
 _TABLES: dict[str, type] = {**STAGES, "gates": Gates}
@@ -70,6 +72,7 @@ class Recipe:
     train: TrainStage | None = None
     distill: DistillStage | None = None
     prune: PruneStage | None = None
+    factorize: FactorizeStage | None = None
     export: ExportStage | None = None
     quantize: QuantizeStage | None = None
     verify: VerifyStage | None = None
@@ -161,6 +164,10 @@ def _check_order(recipe: Recipe) -> None:
             raise UsageError(f"[{stage}] works on an exported model; add [export].")
     if recipe.verify and not recipe.quantize:
         raise UsageError("[verify] compares a quantized model with its original; add [quantize].")
+    for stage in ("prune", "factorize"):
+        own = getattr(recipe, stage)
+        if own and own.weights and made[0] != stage:
+            raise UsageError(f"{stage}.weights is not used: [{stage}] takes what [{made[0]}] made; leave it out.")
     if made and recipe.model.endswith(".onnx"):
         raise UsageError(
             f"model '{recipe.model}' cannot be trained: an .onnx holds no such network; name a checkpoint."

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from edgecv.config.distillation import DistillSettings
+from edgecv.config.factorization import FactorizeSettings
 from edgecv.config.pruning import PruneSettings
 from edgecv.config.settings import check_settings, setting
 from edgecv.config.training import TrainSettings
@@ -56,12 +57,28 @@ class DistillStage:
 class PruneStage:
     """``edgecv prune``: what is to remain, and the training that heals; it is not healed where there is no data."""
 
+    weights: str = setting("", "State dict of a network given by name, where no stage before made its weights.")
+    bench: bool = setting(True, "Export and time both networks.")
     pruning: PruneSettings = field(default_factory=PruneSettings)
     settings: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=HEALING_EPOCHS))
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if not self.pruning.to and not self.pruning.by_weight:
             raise UsageError("say what is to remain: to = 'macs=0.5', unstructured = 0.8 or nm = '2:4'.")
+
+
+@dataclass(frozen=True, slots=True)
+class FactorizeStage:
+    """``edgecv factorize``: cheaper layers, and the training that heals; it is not healed where there is no data."""
+
+    weights: str = setting("", "State dict of a network given by name, where no stage before made its weights.")
+    bench: bool = setting(True, "Export and time both networks.")
+    factorization: FactorizeSettings = field(default_factory=FactorizeSettings)
+    settings: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=HEALING_EPOCHS))
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from edgecv.pipeline.stage_records import (
     STAGES_FOLDER,
     Record,
     find_record,
+    is_published,
     only_run,
     open_stage_folder,
     publish,
@@ -261,10 +262,7 @@ def _check_targets(run: Run, force: bool) -> None:
     for stage in stages_of(run.recipe):
         if stage in (*TRAINING, "export", "quantize"):
             target = _target(run, stage)
-            ours = target.is_file() and any(
-                path.samefile(target) or run.contents.file(path) == run.contents.file(target)
-                for path in (run.folder / STAGES_FOLDER).glob(f"{stage}-*/*{target.suffix}")
-            )
+            ours = target.is_file() and is_published(run.folder, stage, target, run.contents)
             check_output(target, force=force or ours, inputs=given)
 
 

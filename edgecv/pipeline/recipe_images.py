@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgecv.config.recipe import Recipe
 from edgecv.data.contents import Contents
+from edgecv.data.shards import single_files
 from edgecv.errors import UsageError, nearest
 from edgecv.progress import Progress, no_progress
 

@@ -89,7 +89,7 @@ def _train(report: Report) -> str:
     return f"top-1 {_share(report['top1'])} (n {report['n']}), {epochs}, {report['images_per_second']:.0f} images/s"
 
 
-def _prune(report: Report) -> str:
+def _cut(report: Report) -> str:
     before, after = report["before"], report["after"]
     text = f"MACs {before['macs'] / 1e6:.3g} → {after['macs'] / 1e6:.3g} M ({after['macs'] / before['macs']:.2f})"
     if after["top1"] is not None:
@@ -134,7 +134,8 @@ def _bench(report: Report) -> str:
 FIGURES: dict[str, Callable[[Report], str]] = {
     "train": _train,
     "distill": _train,
-    "prune": _prune,
+    "prune": _cut,
+    "factorize": _cut,
     "export": _export,
     "quantize": _quantize,
     "verify": _verify,

@@ -17,6 +17,7 @@ RUNNERS: dict[str, str] = {
     "train": "edgecv.pipeline.recipe_training:run_train",
     "distill": "edgecv.pipeline.recipe_training:run_distill",
     "prune": "edgecv.pipeline.recipe_training:run_prune",
+    "factorize": "edgecv.pipeline.recipe_training:run_factorize",
     "export": "edgecv.pipeline.recipe_stages:run_export",
     "quantize": "edgecv.pipeline.recipe_stages:run_quantize",
     "verify": "edgecv.pipeline.recipe_stages:run_verify",
@@ -109,7 +110,7 @@ def images_of(recipe: Recipe, stage: str) -> tuple[str, ...]:
         UsageError: The recipe names none, and the stage cannot do without.
     """
     if stage in TRAINING:
-        if not recipe.data and stage != "prune":
+        if not recipe.data and stage in ("train", "distill"):
             raise UsageError(f"recipe '{recipe.name}': [{stage}] learns from images; add --data DIR.")
         return ("data",) if recipe.data else ()
     if stage in ("verify", "eval") or (stage == "quantize" and recipe.max_drop is not None):
@@ -260,7 +261,8 @@ def _training_inputs(recipe: Recipe, stage: str, made: Made) -> dict[str, Path |
         networks = {"teacher": named(own.teacher) if own.teacher else before, "student": named(own.student)}
         like: dict[str, Path | str | None] = {"like": named(own.like)} if own.like else {}
         return {**networks, **like, **_files({"teacher_weights": own.teacher_weights, "weights": own.weights})}
-    return {"model": before}
+    weights = getattr(recipe, stage).weights
+    return {"model": before, **_files({"weights": weights})}
 
 
 def _files(keys: Mapping[str, str]) -> dict[str, Path | str | None]:

@@ -73,11 +73,34 @@ def run_prune(job: Job) -> dict[str, Any]:
         eval_data=job.images.chooses if recipe.data else None,
         hold_out=recipe.hold_out,
         output=job.folder,
-        bench=False,
+        weights=Path(stage.weights) if stage.weights else None,
+        bench=stage.bench,
         resume=job.resume,
         seed=recipe.seed,
     )
     return prune_model(request, job.progress, job.tell)
+
+
+def run_factorize(job: Job) -> dict[str, Any]:
+    """Factorize what the stage before made; heal it where there is data."""
+    from edgecv.pipeline.factorize import FactorizeRequest, factorize_model
+
+    stage, recipe = job.recipe.factorize, job.recipe
+    assert stage is not None
+    request = FactorizeRequest(
+        model=str(job.inputs["model"]),
+        settings=stage.factorization,
+        training=stage.settings,
+        data=job.images.data,
+        eval_data=job.images.chooses if recipe.data else None,
+        hold_out=recipe.hold_out,
+        output=job.folder,
+        weights=Path(stage.weights) if stage.weights else None,
+        bench=stage.bench,
+        resume=job.resume,
+        seed=recipe.seed,
+    )
+    return factorize_model(request, job.progress, job.tell)
 
 
 def _data(job: Job) -> Path:

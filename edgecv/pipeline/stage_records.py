@@ -92,6 +92,18 @@ def find_record(folder: Path, stage: str, key: str, contents: Contents) -> Recor
     return record if whole and (record.stage, record.key) == (stage, key) else None
 
 
+def is_published(folder: Path, stage: str, target: Path, contents: Contents) -> bool:
+    """Return whether a file at the top of the run's folder is what some run's stage made."""
+    for place in (folder / STAGES_FOLDER).glob(f"{stage}-*"):
+        if any(path.samefile(target) for path in place.glob(f"*{target.suffix}")):
+            return True
+        with contextlib.suppress(UsageError, ValueError, RecursionError, AttributeError):
+            record = json.loads(read_file(place / RECORD_FILE, "record", MAX_RECORD_BYTES))
+            if record.get("sha256") == contents.file(target):
+                return True
+    return False
+
+
 def write_record(folder: Path, record: Record) -> None:
     """Write a record beside the files of its stage, which are on disk already."""
     text = json.dumps(asdict(record), indent=1, default=str)
