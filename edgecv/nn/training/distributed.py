@@ -136,6 +136,13 @@ def average_gradients(module: nn.Module | None, team: Team) -> None:
             parameter.grad /= team.world
 
 
+def share_buffers(module: nn.Module, team: Team) -> None:
+    """Give every process the running statistics of rank 0: each has seen its own images."""
+    if team.world > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
+
+
 def whole(tree: Any) -> Any:
     """Return a state dictionary with every split tensor put together, on the CPU; all processes must call."""
     if isinstance(tree, dict):

@@ -15,7 +15,7 @@ from edgecv.config.training import TrainSettings
 from edgecv.errors import EdgecvError, UsageError
 from edgecv.nn.network import Network
 from edgecv.nn.training.checkpoints import save_checkpoint
-from edgecv.nn.training.distributed import Team, average_gradients
+from edgecv.nn.training.distributed import Team, average_gradients, share_buffers
 from edgecv.nn.training.evaluation import count_right
 from edgecv.nn.training.freezing import set_training_mode
 from edgecv.nn.training.mixing import Mix
@@ -104,6 +104,7 @@ def evaluate(run: Run) -> dict[str, Any]:
     average, position = run.learner.average, run.position
     try:
         with average.swapped_in(run.learner.module) if average else nullcontext():
+            share_buffers(run.learner.module, run.team)
             right = count_right(
                 run.learner.module, run.data.held_out, run.network.input, run.settings, run.placement,
                 team=Team() if run.learner.split else run.team, check=lambda: _leave_if_asked(run),

@@ -136,7 +136,7 @@ def _start(
     split = team.world > 1 and settings.parallel == "fsdp"
     module = copy.deepcopy(network.module) if split else network.module
     freeze(module, settings)
-    memory = torch.channels_last if settings.channels_last else torch.contiguous_format
+    memory = torch.channels_last if settings.channels_last and not split else torch.contiguous_format  # FSDP's limit
     module.to(placement.device, memory_format=memory)  # type: ignore[call-overload]
     extra = objective.parameters
     if extra is not None:

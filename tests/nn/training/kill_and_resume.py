@@ -1,6 +1,7 @@
-"""Kill trainings with SIGKILL at several moments and go on; prints a line for each. Run: kill_and_resume.py COLORS FOLDER.
+"""Kill trainings with SIGKILL at several moments and go on; prints a line for each.
 
 A process of its own, because it forks: the imports are paid once, and no thread of a test session is forked along.
+Run: kill_and_resume.py COLORS FOLDER.
 """
 
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from small_training import die, in_child, newest_state, small_fit, weights_of
 
 import edgecv.nn.training.checkpoints as checkpoints
+import edgecv.nn.training.curves as curves
 import edgecv.nn.training.loop as loop
 
 
@@ -40,6 +42,7 @@ def die_after_artifact() -> None:
 
 
 def main(colors: Path, root: Path) -> None:
+    curves.draw = lambda path, history: None
     straight = root / "straight"
     assert in_child(lambda: small_fit(colors, straight)) == 0
     moments = {
