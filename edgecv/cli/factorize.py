@@ -121,8 +121,9 @@ def _verdict(report: Mapping[str, Any]) -> str:
         ratio = latency["ratio"]
         interval = f"(95 % interval {ratio['low']:.1%} to {ratio['high']:.1%}, {latency['provider']})"
         parts.append(f"{ratio['estimate']:.1%} of the time {interval}")
-        if ratio["low"] > 1:
-            parts.append("slower here, for all its fewer MACs: try --by latency, or keep the original")
+        if ratio["high"] >= 1:
+            doubt = "slower here" if ratio["low"] > 1 else "not certainly faster here"
+            parts.append(f"{doubt}, for all its fewer MACs: try --by latency, or keep the original")
     if before["top1"] is None:
         parts.append("not healed, accuracy not judged: add --data DIR")
     else:

@@ -28,6 +28,7 @@ CHECK_IMAGES = 4
 def layer_rows(
     factorizable: "Factorizable", choice: "Mapping[str, Option]", kept: Mapping[str, float]
 ) -> list[dict[str, Any]]:
+    """Return what became of each layer that was replaced."""
     return [
         {
             "layer": c.found.name,
@@ -97,6 +98,7 @@ def facts_of(
     healed: "FitResult | None",
     folder: Path,
 ) -> dict[str, Any]:
+    """Return what was asked for, and on what machine."""
     return {
         "artifact": str(folder / "model.safetensors"),
         "network": network.name,
