@@ -24,6 +24,9 @@ class TrainSettings:
     momentum: float = setting(0.9, "Momentum of sgd.", low=0, high=0.9999)
     nesterov: bool = setting(True, "Nesterov's momentum.")
     weight_decay: float = setting(5e-4, "Weight decay; never of norms and biases.", low=0, high=10)
+    bias_rate: float = setting(
+        1.0, "Factor of the learning rate of the norms' biases; 16 to 64 where epochs are few.", low=0.01, high=1000
+    )
     schedule: str = setting("cosine", "cosine, step, plateau or constant.", of="cosine step plateau constant")
     warmup_epochs: float = setting(0.0, "Epochs in which the learning rate grows from 0.", low=0, high=10_000)
     step_epochs: tuple[int, ...] = setting(

@@ -51,8 +51,14 @@ class SpeedNet(nn.Module):
         return logits * LOGIT_SCALE
 
     def initialize_from_data(self, images: torch.Tensor) -> None:
-        """Set the first layer from normalised training images float32 ``(N, 3, H, W)``; it learns no more."""
+        """Set the first layer from normalised training images float32 ``(N, 3, H, W)``; it learns no more.
+
+        The first filters of the other layers pass their input on, as many as it has channels (the paper's section 3.3).
+        """
         whiten(self.stem, images)
+        for layer in self.stages.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.dirac_(layer.weight.data[: layer.in_channels])
         self.whitened.fill_(True)  # type: ignore[operator]
         self.train(self.training)
 

@@ -1,5 +1,7 @@
 """The optimizer and its parameter groups: decay where it belongs, smaller steps near the input."""
 
+from typing import Any
+
 import torch
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
@@ -15,7 +17,8 @@ def build_optimizer(
 
     Norms, biases and what the network itself names (timm's ``no_weight_decay``: position embeddings) get no weight
     decay; with ``layer_decay`` each group of layers has ``lr_scale`` to the power of its distance from the classifier
-    (Clark et al. 2020, ELECTRA; Bao et al. 2021, BEiT).
+    (Clark et al. 2020, ELECTRA; Bao et al. 2021, BEiT). Biases of norms learn ``bias_rate`` times as fast: where epochs
+    are few they are what is learnt too late (Page 2019; Jordan 2024, arXiv:2404.00498, section 3.4).
 
     Args:
         module: The network, some of it frozen.
@@ -39,9 +42,24 @@ def build_optimizer(
         groups += param_groups_weight_decay(extra, settings.weight_decay)
     for group in groups:
         group.setdefault("lr_scale", 1.0)
+    if settings.bias_rate != 1:
+        groups = _faster_biases(module, groups, settings.bias_rate)
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=learning_rate)
     return torch.optim.SGD(groups, lr=learning_rate, momentum=settings.momentum, nesterov=settings.nesterov)
+
+
+def _faster_biases(module: nn.Module, groups: list[dict[str, Any]], factor: float) -> list[dict[str, Any]]:
+    norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+    biases = {id(m.bias) for m in module.modules() if isinstance(m, norms) and m.bias is not None}
+    divided = []
+    for group in groups:
+        for fast in (False, True):
+            parameters = [p for p in group["params"] if (id(p) in biases) is fast]
+            if parameters:
+                scale = group["lr_scale"] * (factor if fast else 1)
+                divided.append({**group, "params": parameters, "lr_scale": scale})
+    return divided
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
