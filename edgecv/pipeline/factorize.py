@@ -15,6 +15,7 @@ from edgecv.pipeline.export import require_extra
 from edgecv.pipeline.factorize_report import CUT_FILE, facts_of, layer_rows, measure
 from edgecv.pipeline.train import Tell, check_run_folder, open_run_data, run_name, say_nothing, staged
 from edgecv.progress import Progress, no_progress
+from edgecv.runtime.providers import parse_providers
 
 if TYPE_CHECKING:
     from edgecv.nn.factorize.timing import Timed
@@ -94,6 +95,9 @@ def factorize_model(
 def _check_request(request: FactorizeRequest) -> None:
     if request.weights is not None and request.random_init:
         raise UsageError("--weights and --random-init contradict each other; give one.")
+    if request.threads != "auto" and not (request.threads.isdecimal() and 1 <= int(request.threads) <= 1024):
+        raise UsageError(f"--bench-threads '{request.threads}' is neither auto nor a number from 1 to 1024.")
+    parse_providers(request.settings.provider)
     if request.eval_data is not None and request.data is None:
         raise UsageError("--eval-data judges a healed network; add --data DIR to heal it.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
