@@ -25,14 +25,16 @@ class Average:
     def update(self, module: nn.Module, step: int) -> None:
         """Take the weights after ``step`` steps in."""
         weight = 1 - min(self.decay, 1 - (1 + step) ** (-2 / 3))
-        floats: tuple[list[Tensor], list[Tensor]] = ([], [])
+        kinds: dict[type, tuple[list[Tensor], list[Tensor]]] = {}  # split and whole tensors are not for one call
         for name, tensor in module.state_dict().items():
             if tensor.is_floating_point():
-                floats[0].append(self.values[name])
-                floats[1].append(tensor)
+                values, tensors = kinds.setdefault(type(tensor), ([], []))
+                values.append(self.values[name])
+                tensors.append(tensor)
             else:
                 self.values[name].copy_(tensor)
-        torch._foreach_lerp_(floats[0], floats[1], weight)
+        for values, tensors in kinds.values():
+            torch._foreach_lerp_(values, tensors, weight)
 
     @contextmanager
     def swapped_in(self, module: nn.Module) -> Iterator[None]:

@@ -59,7 +59,7 @@ def joined(settings: TrainSettings) -> Iterator[Team]:
     """Join the processes that the launcher named, and leave them at the end; alone without a launcher.
 
     Raises:
-        EnvironmentRefusedError: The others cannot be reached.
+        EnvironmentRefusedError: The others cannot be reached, or one of them ended.
     """
     team = team_of_environment()
     if team.world == 1:
@@ -77,6 +77,13 @@ def joined(settings: TrainSettings) -> Iterator[Team]:
             ) from e
     try:
         yield team
+    except RuntimeError as e:
+        if not any(word in str(e).lower() for word in ("gloo", "nccl", "connection")):
+            raise
+        raise EnvironmentRefusedError(
+            f"process {team.rank} of {team.world} lost the others: one of them ended, its own message says why "
+            f"({' '.join(str(e).split())[:120]}); go on with --resume."
+        ) from e
     finally:
         if joined_here:
             dist.destroy_process_group()
