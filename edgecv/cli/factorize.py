@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgecv.cli.options import Debug, Force, Json, Quiet, Seed, Threads, named_path
+from edgecv.cli.options import Debug, Force, Json, Quiet, Seed, named_path
 from edgecv.cli.output import emit, progress_bar, say
 from edgecv.cli.settings_options import settings_options
 from edgecv.config.factorization import FactorizeSettings
@@ -36,7 +36,9 @@ def factorize(
     weights: Annotated[Path | None, typer.Option("--weights", help="State dict of a network given by name.")] = None,
     random_init: Annotated[bool, typer.Option("--random-init", help="Seeded random weights.")] = False,
     no_bench: Annotated[bool, typer.Option("--no-bench", help="Do not export and time both networks.")] = False,
-    bench_threads: Threads = "auto",
+    bench_threads: Annotated[
+        str, typer.Option("--bench-threads", help="Intra-op threads of what is timed: a number, or auto.")
+    ] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where healing in this folder stopped.")] = False,
     force: Force = False,
     as_json: Json = False,

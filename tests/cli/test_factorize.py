@@ -93,6 +93,8 @@ def test_by_latency_keeps_only_what_was_measured_to_be_faster(
         (["--to", "macs=0.001"], "cannot be reached"),
         (["--method", "cp", "--layers", "fc1"], "can be factorized by --method cp"),
         (["--eval-data", "."], "add --data DIR"),
+        (["--bench-threads", "many"], "--bench-threads 'many' is neither auto nor a number"),
+        (["--provider", "nonsense"], "unknown provider 'nonsense'"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
