@@ -7,7 +7,7 @@ STAMP_DEV := $(VENV)/.installed-dev
 
 .PHONY: demo test check format lint types layers fix clean
 
-demo: $(STAMP_DEMO)  ## export, quantize, verify, bench and predict on real weights and photographs
+demo: $(STAMP_DEMO)  ## digits from training to int8, then real weights on photographs; about three minutes
 	$(BIN)/edgecv demo
 
 test: $(STAMP_DEV)  ## the tests; those of older CPUs are skipped where the emulator cannot be fetched

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from edgecv.data.folder import open_dataset
+from edgecv.data.shards import are_shards, open_shards
 from edgecv.errors import UsageError
 from edgecv.files import read_file, sha256_file, write_bytes
 from edgecv.progress import Progress, no_progress
@@ -50,8 +51,12 @@ class Contents:
         """
         if path.suffix.lower() == ".zip" and path.is_file():
             return self.file(path)
-        dataset = open_dataset(path)
         digest = hashlib.sha256()
+        if are_shards(path):
+            shards = open_shards(path, progress)
+            digest.update(repr((shards.class_names, [self.file(tar) for tar in shards.paths])).encode())
+            return digest.hexdigest()
+        dataset = open_dataset(path)
         for i, ((image, _), c) in enumerate(zip(dataset.samples, dataset.class_indices, strict=True)):
             label = dataset.class_names[c] if c >= 0 else ""
             name = str(image.relative_to(dataset.root))

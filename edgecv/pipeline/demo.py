@@ -1,4 +1,7 @@
-"""``edgecv demo``: the whole chain on real weights and on photographs that come with installed packages."""
+"""``edgecv demo``: the whole chain on images that come with installed packages.
+
+Handwritten digits go from training to int8; then real ImageNet weights are quantized and look at photographs.
+"""
 
 import shutil
 from dataclasses import replace
@@ -12,9 +15,13 @@ from edgecv.manifest import Manifest
 from edgecv.pipeline.export import ExportRequest, export_model
 from edgecv.pipeline.quantize import quantize_model
 from edgecv.pipeline.quantize_request import QuantizeRequest
+from edgecv.pipeline.recipe import Tell, run_recipe
 from edgecv.progress import Progress, no_progress
 
 RECIPE = "lite0-int8"
+DIGITS = "digits"
+
+PARTS = ("digits", "photographs")
 
 JUDGING_SHARE = 0.7
 """Of the user's own images; the rest calibrates."""
@@ -22,7 +29,28 @@ JUDGING_SHARE = 0.7
 SHOWN_PHOTOGRAPHS = 8
 
 
-def run_demo(folder: Path, data: Path | None, *, seed: int, progress: Progress = no_progress) -> dict[str, Any]:
+def run_digits(
+    folder: Path, *, seed: int, progress: Progress = no_progress, tell: Tell = lambda line: None
+) -> dict[str, Any]:
+    """Train, distill, prune, export, quantize, verify and bench on handwritten digits: the recipe ``digits``.
+
+    Args:
+        folder: Where the run goes; what an earlier demo finished there with the same seed is not run again.
+        seed: Of everything random.
+        progress: See :mod:`edgecv.progress`.
+        tell: Given lines worth reading meanwhile.
+
+    Returns:
+        The report of :func:`edgecv.pipeline.recipe.run_recipe`.
+
+    Raises:
+        EnvironmentRefusedError: scikit-learn, which holds the images, or PyTorch is not installed.
+        GateFailedError: A gate of the recipe was missed.
+    """
+    return run_recipe(load_recipe(DIGITS, given={"seed": seed}), folder / DIGITS, progress=progress, tell=tell)
+
+
+def run_photographs(folder: Path, data: Path | None, *, seed: int, progress: Progress = no_progress) -> dict[str, Any]:
     """Export, quantize, verify, bench and predict with EfficientNet-Lite0.
 
     Args:

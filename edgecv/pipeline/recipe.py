@@ -14,7 +14,7 @@ from edgecv.errors import GateFailedError
 from edgecv.files import check_output
 from edgecv.pipeline.recipe_gates import FAIL, judge_gates, worst_of
 from edgecv.pipeline.recipe_images import RecipeImages
-from edgecv.pipeline.recipe_report import figures_of, gate_sentence, write_reports
+from edgecv.pipeline.recipe_report import figures_of, gate_sentence, warnings_of, write_reports
 from edgecv.pipeline.recipe_stages import Job, images_of, inputs_of, named, run_stage, settings_of, stages_of
 from edgecv.pipeline.stage_records import (
     STAGES_FOLDER,
@@ -283,7 +283,7 @@ def _close(run: Run, verdict: str) -> None:
         "gates": run.report.get("gates", []),
         "verdict": verdict,
         "artifact": last,
-        "notes": [],
+        "notes": warnings_of(run.reports),
         "host": host_facts(threads=usable_cores(), seed=run.recipe.seed, n=len(run.rows)),
     }
     run.report.update(rest)

@@ -40,6 +40,23 @@ def gate_rows(gates: Sequence[Report]) -> list[list[str]]:
     return [[g["gate"], f"{g['limit']:g}", g["reason"], g["verdict"]] for g in gates]
 
 
+def warnings_of(reports: Mapping[str, Report]) -> list[str]:
+    """Return what a stage made worse, from the reports of all stages."""
+    found = []
+    quantized = reports.get("quantize")
+    if quantized and quantized["bytes_after"] >= quantized["bytes_before"]:
+        found.append(
+            "the quantized file is larger than the float one: so small a network is mostly its manifest and graph"
+        )
+    speedup = reports["bench"]["results"][-1]["speedup"] if "bench" in reports else None
+    if speedup and speedup["high"] < 1:
+        found.append(
+            f"the quantized model is slower here ({speedup['estimate']:.2f}x): keep the float one for this machine, or "
+            "see where it loses time: edgecv bench FLOAT INT8 --profile"
+        )
+    return found
+
+
 def write_reports(folder: Path, report: Report) -> None:
     """Write the report as JSON and as Markdown."""
     write_bytes(folder / JSON_FILE, json.dumps(report, indent=2, default=str).encode() + b"\n")
@@ -63,6 +80,7 @@ def _markdown(report: Report) -> str:
     lines += _table(COLUMNS, stage_rows(report["stages"]))
     if report["gates"]:
         lines += _table(GATE_COLUMNS, gate_rows(report["gates"]))
+    lines += [f"Note: {note}.\n" for note in report["notes"]]
     files = [f"- `{s['artifact']}`" for s in report["stages"] if s.get("artifact")]
     host = report["host"]
     lines += [f"Verdict: **{report['verdict']}**.", "", *files, "", f"Machine: {host.get('cpu', '')}.", ""]
