@@ -8,10 +8,13 @@ import onnx_ir as ir
 
 def constant_array(value: ir.Value | None) -> np.ndarray | None:
     """Return the array of an initializer or ``Constant`` node, or None when the value is computed."""
-    if value is None:
-        return None
-    tensor = ir.convenience.get_const_tensor(value)
+    tensor = constant_tensor(value)
     return None if tensor is None else tensor.numpy()
+
+
+def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """Return the tensor of an initializer or ``Constant`` node, unread; None when the value is computed."""
+    return None if value is None else ir.convenience.get_const_tensor(value)
 
 
 def int_attribute(node: ir.Node, key: str, default: int) -> int:
