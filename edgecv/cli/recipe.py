@@ -12,8 +12,8 @@ from edgecv.cli.output import emit
 def new(
     model: Annotated[str, typer.Argument(help="Network to train: a name (edgecv models), or a checkpoint.")],
     data: Annotated[str, typer.Option("--data", metavar="PATH", help="Images to train on, in class folders.")],
-    evaluation: Annotated[
-        str, typer.Option("--eval", metavar="PATH", help="Labelled images to judge on; else held out.")
+    eval_data: Annotated[
+        str, typer.Option("--eval-data", metavar="PATH", help="Labelled images to judge on; else held out.")
     ] = "",
     student: Annotated[str, typer.Option("--student", help="Add [distill]: a small network learns from MODEL.")] = "",
     prune: Annotated[
@@ -32,7 +32,7 @@ def new(
     from edgecv.pipeline.recipe_new import NewRecipe, write_new_recipe
 
     request = NewRecipe(
-        model=model, data=data, eval=evaluation, student=student, prune=prune, factorize=factorize, device=device,
+        model=model, data=data, eval_data=eval_data, student=student, prune=prune, factorize=factorize, device=device,
         output=output, force=force, seed=seed,
     )  # fmt: skip
     result = write_new_recipe(request)

@@ -19,7 +19,8 @@ def run_recipe(
         Path | None, typer.Option("--calib", parser=named_path, metavar="PATH", help="Images to calibrate on.")
     ] = None,
     evaluation: Annotated[
-        Path | None, typer.Option("--eval", parser=named_path, metavar="PATH", help="Labelled images to judge on.")
+        Path | None,
+        typer.Option("--eval", "--eval-data", parser=named_path, metavar="PATH", help="Labelled images to judge on."),
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -38,7 +39,7 @@ def run_recipe(
     from edgecv.pipeline.recipe import plan_recipe
     from edgecv.pipeline.recipe import run_recipe as run
 
-    named = {"data": data, "calib": calib, "eval": evaluation}
+    named = {"data": data, "calib": calib, "eval_data": evaluation}
     loaded = load_recipe(recipe, tuple(changes or ()), {k: str(v) for k, v in named.items() if v is not None})
     folder = output or Path("runs") / loaded.name
     with progress_bar(as_json=as_json, quiet=quiet) as progress:

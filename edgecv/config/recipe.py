@@ -13,6 +13,7 @@ from edgecv.config.stages import (
     QUANTIZE_MODES,
     BenchStage,
     DistillStage,
+    EvalStage,
     ExportStage,
     FactorizeStage,
     Gates,
@@ -37,6 +38,7 @@ STAGES: dict[str, type] = {
     "export": ExportStage,
     "quantize": QuantizeStage,
     "verify": VerifyStage,
+    "eval": EvalStage,
     "bench": BenchStage,
 }
 """Stages in the order they run in, whatever their order in the file."""
@@ -62,10 +64,10 @@ class Recipe:
     title: str = setting("", "For people.")
     model: str = setting("", "Network the chain starts with: a name (edgecv models), or a checkpoint.")
     data: str = setting("", "Images to train on: class folders, a zip of them, or a CSV with path,label.")
-    eval: str = setting("", "Labelled images to judge on; else those held out of data.")
+    eval_data: str = setting("", "Labelled images to judge on; else those held out of data.")
     calib: str = setting("", "Images to calibrate on; else those trained on.")
     hold_out: float = setting(
-        0.1, "Share of data held out to choose epochs by; 0: they are chosen on eval.", low=0, high=0.9
+        0.1, "Share of data held out to choose epochs by; 0: they are chosen on eval_data.", low=0, high=0.9
     )
     device: str = setting("", "Profile of the device the model is for (edgecv devices list).")
     seed: int = setting(0, "Seed of everything random.", low=0, high=2**31 - 1)
@@ -76,6 +78,7 @@ class Recipe:
     export: ExportStage | None = None
     quantize: QuantizeStage | None = None
     verify: VerifyStage | None = None
+    eval: EvalStage | None = None
     bench: BenchStage | None = None
     gates: Gates = field(default_factory=Gates)
 
@@ -159,7 +162,7 @@ def _check_order(recipe: Recipe) -> None:
         raise UsageError("the key 'model' is missing: the network the chain starts with.")
     if recipe.model and teacher:
         raise UsageError(f"model '{recipe.model}' is not used: [distill] starts from its student and its teacher.")
-    for stage in ("quantize", "bench"):
+    for stage in ("quantize", "eval", "bench"):
         if getattr(recipe, stage) and not (recipe.export or (recipe.model.endswith(".onnx") and not made)):
             raise UsageError(f"[{stage}] works on an exported model; add [export].")
     if recipe.verify and not recipe.quantize:
@@ -174,8 +177,8 @@ def _check_order(recipe: Recipe) -> None:
         )
     if recipe.export and made and (recipe.export.weights or recipe.export.random_init or recipe.export.arch):
         raise UsageError(f"[export] takes what [{made[-1]}] made; leave out its weights, random_init and arch.")
-    if not recipe.hold_out and made and not recipe.eval:
-        raise UsageError("hold_out 0 leaves no images to judge by; name some with eval, or hold out a share.")
+    if not recipe.hold_out and made and not recipe.eval_data:
+        raise UsageError("hold_out 0 leaves no images to judge by; name some with eval_data, or hold out a share.")
 
 
 def _check_gates(recipe: Recipe) -> None:

@@ -144,6 +144,20 @@ class VerifyStage:
 
 
 @dataclass(frozen=True, slots=True)
+class EvalStage:
+    """``edgecv eval``: the accuracy of the last model."""
+
+    tta: str = setting("none", "Views averaged: none, flip or fivecrop.", of="none flip fivecrop")
+    limit: int | None = setting(None, "Images to use, evenly spaced.", low=1, high=100_000_000)
+    batch: int = setting(8, "Images per run.", low=1, high=1024)
+    provider: str = setting("cpu", "cpu, cuda, … or an ordered list.")
+    threads: str = setting("auto", "Threads of ONNX Runtime: a number, or auto.")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True, slots=True)
 class BenchStage:
     """``edgecv bench``: the exported model and the quantized one, in turns."""
 

@@ -74,14 +74,14 @@ def worst_of(results: list[GateResult]) -> str:
 
 def _accuracy(recipe: Recipe, reports: Reports) -> tuple[int, int]:
     """Return how many images the last model got right, of how many."""
+    if "eval" in reports:
+        n = int(reports["eval"]["n"])
+        return round(reports["eval"]["top"]["1"]["accuracy"] * n), n
     if "verify" in reports:
         report = reports["verify"]
         if not report["top1"]:  # images without labels
             return 0, 0
         return round(report["top1"]["candidate"] * report["n"]), int(report["n"])
-    if "eval" in reports:
-        n = int(reports["eval"]["n"])
-        return round(reports["eval"]["top"]["1"]["accuracy"] * n), n
     last = reports[[s for s in TRAINING if s in recipe.stages][-1]]
     figures = last.get("after", last)
     n = int(last["host"]["n"])

@@ -63,28 +63,28 @@ class RecipeImages:
     @property
     def chooses(self) -> Path | None:
         """Images that choose the epoch of a training; None where a share of ``data`` is held out."""
-        return None if self.recipe.hold_out else resolve(self.recipe.eval)
+        return None if self.recipe.hold_out else resolve(self.recipe.eval_data)
 
     @property
     def shown(self) -> Path | None:
         """Any images, to check an export on."""
-        return resolve(self.recipe.eval or self.recipe.calib or self.recipe.data)
+        return resolve(self.recipe.eval_data or self.recipe.calib or self.recipe.data)
 
     def hash_of(self, role: str) -> str:
         """Return the hash of the images with a role: ``data``, ``judging`` or ``calibration``; empty for none."""
         recipe = self.recipe
         trained_on = self._hash(recipe.data) if recipe.data else ""
-        chooses = self._hash(recipe.eval) if recipe.data and recipe.eval and not recipe.hold_out else ""
+        chooses = self._hash(recipe.eval_data) if recipe.data and recipe.eval_data and not recipe.hold_out else ""
         divided = f"{trained_on} {recipe.hold_out:g} {chooses}".strip()
-        own = {"data": "", "judging": recipe.eval, "calibration": recipe.calib}[role]
+        own = {"data": "", "judging": recipe.eval_data, "calibration": recipe.calib}[role]
         if own:
             return self._hash(own)
         return divided if trained_on else ""
 
     def judging(self, folder: Path, model: Path) -> "Path | Dataset | None":
         """Return the images to judge by; those held out where none are named, with the labels of an ONNX model."""
-        if self.recipe.eval or not self.recipe.data:
-            return resolve(self.recipe.eval)
+        if self.recipe.eval_data or not self.recipe.data:
+            return resolve(self.recipe.eval_data)
         return _labelled_as(single_files(self._divided(folder).held_out), model)
 
     def calibration(self, folder: Path) -> "Path | Dataset | None":

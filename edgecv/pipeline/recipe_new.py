@@ -22,7 +22,7 @@ class NewRecipe:
     model: str
     data: str
     output: Path
-    eval: str = ""
+    eval_data: str = ""
     student: str = ""
     prune: str = ""
     factorize: bool = False
@@ -82,7 +82,7 @@ def _recipe(request: NewRecipe) -> Recipe:
         "title": f"{request.model} on {request.data}",
         "model": request.model,
         "data": request.data,
-        "eval": request.eval,
+        "eval_data": request.eval_data,
         "device": request.device,
         "seed": request.seed,
         "train": {"pretrained": not checkpoint and weights_at_hand(request.model) != "none"},

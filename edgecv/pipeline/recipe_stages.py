@@ -8,6 +8,7 @@ from typing import Any
 
 from edgecv.config.flat import flat_values
 from edgecv.config.recipe import TRAINING, Recipe
+from edgecv.config.stages import EvalStage
 from edgecv.config.training import RESUME_FREE
 from edgecv.errors import UsageError
 from edgecv.pipeline.recipe_images import RecipeImages
@@ -69,16 +70,15 @@ def stages_of(recipe: Recipe) -> list[str]:
     """Return the stages to run, in order: the recipe's own, and ``eval`` where only a gate asks for accuracy."""
     stages = list(recipe.stages)
     last = next((s for s in ("quantize", "export") if s in stages), None)
-    if recipe.gates.top1 is not None and last is not None and recipe.verify is None:
+    if recipe.gates.top1 is not None and last is not None and recipe.verify is None and recipe.eval is None:
         stages.insert(stages.index(last) + 1, "eval")
     return stages
 
 
 def settings_of(recipe: Recipe, stage: str) -> dict[str, Any]:
     """Return what a stage's result depends on beside its inputs, key -> value."""
-    if stage == "eval":
-        return {}
-    settings = {k: v for k, v in flat_values(getattr(recipe, stage)).items() if k not in RESUME_FREE}
+    own = getattr(recipe, stage) or EvalStage()  # the one stage that a gate can ask for
+    settings = {k: v for k, v in flat_values(own).items() if k not in RESUME_FREE}
     if stage in ("quantize", "verify"):
         settings["max_drop"] = recipe.max_drop
     if stage in ("export", "quantize"):
@@ -113,18 +113,17 @@ def images_of(recipe: Recipe, stage: str) -> tuple[str, ...]:
         if not recipe.data and stage in ("train", "distill"):
             raise UsageError(f"recipe '{recipe.name}': [{stage}] learns from images; add --data DIR.")
         return ("data",) if recipe.data else ()
-    if stage in ("verify", "eval") or (stage == "quantize" and recipe.max_drop is not None):
-        if not (recipe.eval or recipe.data):
-            raise UsageError(f"recipe '{recipe.name}' judges; add --eval DIR (labelled images).")
-        judging: tuple[str, ...] = ("judging",)
-    else:
-        judging = ()
-    if stage != "quantize":
-        return judging
-    assert recipe.quantize is not None
-    if recipe.quantize.mode in CALIBRATED and not (recipe.calib or recipe.data):
-        raise UsageError(f"recipe '{recipe.name}' calibrates; add --calib DIR.")
-    return ("calibration", *judging)
+    calibrated: tuple[str, ...] = ()
+    if stage == "quantize":
+        assert recipe.quantize is not None
+        if recipe.quantize.mode in CALIBRATED and not (recipe.calib or recipe.data):
+            raise UsageError(f"recipe '{recipe.name}' calibrates; add --calib DIR.")
+        calibrated = ("calibration",)
+    if stage not in ("verify", "eval") and (stage != "quantize" or recipe.max_drop is None):
+        return calibrated
+    if not (recipe.eval_data or recipe.data):
+        raise UsageError(f"recipe '{recipe.name}' judges; add --eval DIR (labelled images).")
+    return (*calibrated, "judging")
 
 
 def run_export(job: Job) -> dict[str, Any]:
@@ -210,13 +209,24 @@ def run_verify(job: Job) -> dict[str, Any]:
 
 
 def run_eval(job: Job) -> dict[str, Any]:
-    """Measure the accuracy of the last model, for a gate."""
+    """Measure the accuracy of the last model."""
     from edgecv.evaluate.accuracy import evaluate_models
 
-    model = Path(job.inputs["model"])
+    stage, model = job.recipe.eval or EvalStage(), Path(job.inputs["model"])
     images = job.images.judging(job.folder, model)
     assert images is not None  # images_of has seen to it
-    return evaluate_models([model], images, seed=job.recipe.seed, progress=job.progress)[0].as_json()
+    reports = evaluate_models(
+        [model],
+        images,
+        tta=stage.tta,
+        provider=stage.provider,
+        threads=stage.threads,
+        batch_size=stage.batch,
+        limit=stage.limit,
+        seed=job.recipe.seed,
+        progress=job.progress,
+    )
+    return reports[0].as_json()
 
 
 def run_bench(job: Job) -> dict[str, Any]:

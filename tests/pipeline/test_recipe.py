@@ -22,7 +22,7 @@ CHAIN = """schema = 1
 name = "tiny"
 model = "tiny.onnx"
 calib = "calib"
-eval = "eval"
+eval_data = "eval"
 [quantize]
 method = "per-channel"
 [verify]
@@ -181,9 +181,9 @@ def test_two_runs_do_not_work_in_one_folder(place: Path) -> None:
     [
         ("calib=nowhere", "nowhere"),
         ("model=gone.onnx", "gone.onnx"),
-        ("eval=package:digit", "package:digits/test"),
+        ("eval_data=package:digit", "package:digits/test"),
         ("calib=", "--calib"),
-        ("eval=", "--eval"),
+        ("eval_data=", "--eval"),
     ],
 )
 def test_what_is_missing_is_told_before_anything_runs(place: Path, change: str, message: str) -> None:
