@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,34 @@ import torch
 from edgecv.errors import UsageError
 from edgecv.files import MAX_MODEL_BYTES, check_regular_file, sha256_file, write_atomically, write_bytes
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
 FOLDER = "checkpoints"
 KEPT = 2
 """How many stay: when the newest is damaged there is the one before."""
 
 _NAME = re.compile(r"state-(\d{8})\.pt")
+
+
+@contextmanager
+def sole_writer(run: Path) -> Iterator[None]:
+    """Hold a run folder for this process while the ``with`` block runs; the end of the process lets go of it.
+
+    Raises:
+        UsageError: Another training writes there.
+    """
+    if fcntl is None:  # Windows has no such lock
+        yield
+        return
+    with (run / ".lock").open("w") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            raise UsageError(f"another training writes to '{run}'; wait for it, or choose another -o.") from e
+        yield
 
 
 def save_checkpoint(run: Path, state: Mapping[str, Any]) -> Path:

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,16 @@ from edgecv.errors import UsageError
 from edgecv.nn.checkpoint import save_network
 from edgecv.nn.network import Network
 from edgecv.nn.training.averaging import Average
-from edgecv.nn.training.checkpoints import load_newest, remove_checkpoints
+from edgecv.nn.training.checkpoints import load_newest, remove_checkpoints, sole_writer
 from edgecv.nn.training.curves import Curves
-from edgecv.nn.training.distributed import Team, joined, spread, whole
+from edgecv.nn.training.distributed import Team, in_turn, joined, spread, whole
 from edgecv.nn.training.epoch import Run, evaluate, train_epoch
 from edgecv.nn.training.freezing import freeze
 from edgecv.nn.training.mixing import build_mixing
 from edgecv.nn.training.objective import Objective
 from edgecv.nn.training.optimizer import build_optimizer
 from edgecv.nn.training.placement import Placement, busy_note, place, threads_of
+from edgecv.nn.training.result import FitResult, epoch_line, result_of
 from edgecv.nn.training.schedule import is_over
 from edgecv.nn.training.signals import Stop, stop_on_signals
 from edgecv.nn.training.state import Learner, Position, check_identity, identity_of, position_from
@@ -32,31 +32,6 @@ from edgecv.progress import Progress, no_progress
 
 ARTIFACT = "model.safetensors"
 """The weights of the best epoch, in the run folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class FitResult:
-    """What a training gave.
-
-    Attributes:
-        checkpoint: The artifact: the weights of the best epoch (their moving average with ``ema``).
-        best_epoch: Counted from 1.
-        best_top1: Share of the held-out images that this epoch's weights classify rightly.
-        history: A row for each epoch, as in ``log.csv``.
-        images_per_second: Of training, without evaluation.
-        waiting_share: Share of the training time spent waiting for images.
-        seconds: Whole time, over all resumptions.
-        notes: What was chosen or went differently, a sentence each.
-    """
-
-    checkpoint: Path
-    best_epoch: int
-    best_top1: float
-    history: tuple[Mapping[str, Any], ...]
-    images_per_second: float
-    waiting_share: float
-    seconds: float
-    notes: tuple[str, ...] = ()
 
 
 def fit(
@@ -99,25 +74,33 @@ def fit(
         run.progress = progress if team.leads else no_progress
         run.tell = heard
         run.identity = identity_of(network, data, settings, seed, placement.precision, identity or {})
-        if resume:
-            _resume(run)
-        elif team.leads:
-            remove_checkpoints(folder)
-        notes = (
-            f"{placement.device.type}, {placement.precision} ({placement.why}), threads: {threads}"
-            + (f", processes: {team.world} ({settings.parallel})" if team.world > 1 else ""),
-            f"learning rate {settings.learning_rate:g}, {_trained(run)}",
-        )
-        for note in (*notes, busy_note(threads)):
-            if note:
-                heard(note)
-        _train(run)
+        with sole_writer(folder) if team.leads else nullcontext():
+            notes = _run(run, resume, threads)
         team.wait()
         load_into(network.module, read_state_dict(folder / ARTIFACT), str(folder / ARTIFACT))
     network.module.to("cpu").eval()
     for parameter in network.module.parameters():
         parameter.requires_grad_(False)
-    return _result(run.position, folder / ARTIFACT, notes)
+    return result_of(run.position, folder / ARTIFACT, notes)
+
+
+def _run(run: Run, resume: bool, threads: int) -> tuple[str, ...]:
+    """Begin or go on, train to the end, and return sentences about how."""
+    if resume:
+        _resume(run)
+    elif run.team.leads:
+        remove_checkpoints(run.folder)
+    placement, team, settings = run.placement, run.team, run.settings
+    notes = (
+        f"{placement.device.type}, {placement.precision} ({placement.why}), threads: {threads}"
+        + (f", processes: {team.world} ({settings.parallel})" if team.world > 1 else ""),
+        f"learning rate {settings.learning_rate:g}, {_trained(run)}",
+    )
+    for note in (*notes, busy_note(threads)):
+        if note:
+            run.tell(note)
+    _train(run)
+    return notes
 
 
 def _trained(run: Run) -> str:
@@ -160,7 +143,8 @@ def _start(
 
 
 def _resume(run: Run) -> None:
-    state = load_newest(run.folder, run.tell)
+    with in_turn():  # the leading process puts damaged ones aside
+        state = load_newest(run.folder, run.tell)
     if state is None:
         run.tell(f"no checkpoint in '{run.folder}' to go on from; starting from the beginning")
         return
@@ -215,40 +199,3 @@ def _save_artifact(run: Run) -> None:
             run.network.module.load_state_dict(whole(dict(learner.module.state_dict())))
         if run.team.leads:
             save_network(run.folder / ARTIFACT, run.network)
-
-
-def epoch_line(row: Mapping[str, Any], epochs: int, position: Position) -> str:
-    """Return an epoch's line: loss, top-1, speed, and how long the rest takes."""
-    left = position.total_s / len(position.history) * (epochs - row["epoch"])
-    return (
-        f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.4f}, held-out top-1 {row['top1']:.2%}, "
-        f"{row['images_per_second']:.0f} images/s, waiting for data {row['waiting_share']:.0%}"
-        + (f", {duration(left)} left" if left else "")
-    )
-
-
-def duration(seconds: float) -> str:
-    """Return a time for a person.
-
-    >>> duration(4000)
-    '1 h 7 min'
-    """
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _result(position: Position, checkpoint: Path, notes: tuple[str, ...]) -> FitResult:
-    seconds = sum(row["training_s"] for row in position.history)
-    images = sum(row["images"] for row in position.history)
-    return FitResult(
-        checkpoint=checkpoint,
-        best_epoch=position.best_epoch,
-        best_top1=max(position.top1),
-        history=tuple(position.history),
-        images_per_second=images / seconds if seconds else 0.0,
-        waiting_share=sum(row["waiting_s"] for row in position.history) / seconds if seconds else 0.0,
-        seconds=position.total_s,
-        notes=notes,
-    )

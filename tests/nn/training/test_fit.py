@@ -184,6 +184,11 @@ def test_a_loss_that_is_not_finite_stops_the_training(
         small_fit(colors, tmp_path / "run")
 
 
+def test_two_trainings_do_not_write_to_one_folder(colors: Path, tmp_path: Path) -> None:
+    with checkpoints.sole_writer(tmp_path), pytest.raises(UsageError, match="another training"):
+        small_fit(colors, tmp_path)
+
+
 class Slow(nn.Module):
     """A student whose second batch takes ten minutes."""
 
