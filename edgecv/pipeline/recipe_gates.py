@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 from edgecv.config.recipe import TRAINING, Recipe
@@ -13,7 +14,7 @@ PASS, FAIL, UNDECIDED = "pass", "fail", "undecided"
 Reports = Mapping[str, Mapping[str, Any]]
 """Stage -> its report."""
 
-_Z = 1.96
+_Z = NormalDist().inv_cdf(0.975)
 """Of a 95 % interval."""
 
 
@@ -96,7 +97,7 @@ def _top1(limit: float, right: int, n: int) -> GateResult:
     result = _least("top1", limit, share, (low, high), "")
     if result.verdict != UNDECIDED or share == limit:
         return result
-    wanted = math.ceil(_Z**2 * share * (1 - share) / (share - limit) ** 2)
+    wanted = math.ceil(_Z**2 * limit * (1 - limit) / (share - limit) ** 2)  # Wilson's interval solved for n
     reason = f"{result.reason} on {n} images; about {max(wanted, n + 1)} would decide"
     return GateResult("top1", limit, share, (low, high), UNDECIDED, reason)
 
