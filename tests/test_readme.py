@@ -56,11 +56,28 @@ def test_the_readme_does_what_it_says(photographs: Path, capsys: pytest.CaptureF
 def _run(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     program, *arguments = shlex.split(line)
     assert program == "edgecv"
-    expected = UNDECIDED if arguments[0] in ("verify", "run") else 0
+    expected = UNDECIDED if arguments[0] in ("verify", "run") and "--dry-run" not in arguments else 0
     code = main(arguments)
     captured = capsys.readouterr()
     assert code == expected, f"{line}: exit {code}\n{captured.err}"
     assert captured.out.strip()
+
+
+def test_the_recipe_of_the_readme_loads(tmp_path: Path) -> None:
+    from edgecv.config.recipe import STAGES, load_recipe
+
+    (tmp_path / "mine.toml").write_text(_blocks("toml")[0])
+    assert load_recipe(str(tmp_path / "mine.toml")).stages == (
+        "train",
+        "prune",
+        "export",
+        "quantize",
+        "verify",
+        "bench",
+    )
+    assert f"runs {' → '.join(STAGES)}," in README
+    for path in (REPOSITORY / "recipes").iterdir():
+        assert f"`{path.stem}`" in README
 
 
 def test_every_extra_the_readme_names_exists() -> None:

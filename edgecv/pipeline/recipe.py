@@ -10,7 +10,7 @@ import edgecv
 from edgecv import workspace
 from edgecv.config.recipe import TRAINING, Recipe
 from edgecv.data.contents import Contents
-from edgecv.errors import GateFailedError
+from edgecv.errors import EdgecvError, GateFailedError
 from edgecv.files import check_output
 from edgecv.pipeline.recipe_gates import FAIL, judge_gates, worst_of
 from edgecv.pipeline.recipe_images import RecipeImages
@@ -75,6 +75,11 @@ def run_recipe(
                 run.rows.append({"stage": stage, "state": "failed", "seconds": 0.0, "figures": str(e)})
                 _close(run, FAIL)
                 raise GateFailedError(f"{stage}: {e}", run.report) from e
+            except EdgecvError:
+                if run.rows:
+                    done = ", ".join(row["stage"] for row in run.rows)
+                    tell(f"{done}: finished and kept; run again to go on from there")
+                raise
         gates = judge_gates(recipe, run.reports, _size(run))
         verdict = worst_of(gates) if gates else "no gates"
         run.report["gates"] = [asdict(g) for g in gates]

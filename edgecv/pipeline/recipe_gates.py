@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+from edgecv.config.pruning import parse_target
 from edgecv.config.recipe import TRAINING, Recipe
 from edgecv.evaluate.statistics import wilson_interval
 
@@ -40,7 +41,7 @@ class GateResult:
 
 
 def judge_gates(recipe: Recipe, reports: Reports, bytes_of_last: int) -> list[GateResult]:
-    """Return every gate of a recipe with its verdict; the drop of [verify] is one of them.
+    """Return every gate of a recipe with its verdict; the drop of [verify] and the time of [prune] are of them.
 
     A figure with an interval passes when the whole interval does and fails when none of it does.
 
@@ -54,7 +55,9 @@ def judge_gates(recipe: Recipe, reports: Reports, bytes_of_last: int) -> list[Ga
         right, n = _accuracy(recipe, reports)
         results.append(_top1(gates.top1, right, n))
     if "verify" in reports:
-        results.append(_drop(reports["verify"]))
+        results.append(_drop(reports["verify"], reports.get("quantize", {})))
+    if reports.get("prune", {}).get("target"):
+        results.append(_pruned_time(reports["prune"]))
     if gates.latency_ratio is not None:
         speedup = reports["bench"]["results"][1]["speedup"]
         bounds = (float(speedup["low"]), float(speedup["high"]))
@@ -102,10 +105,25 @@ def _top1(limit: float, right: int, n: int) -> GateResult:
     return GateResult("top1", limit, share, (low, high), UNDECIDED, reason)
 
 
-def _drop(report: Mapping[str, Any]) -> GateResult:
+def _drop(report: Mapping[str, Any], quantized: Mapping[str, Any]) -> GateResult:
+    """Return the drop's verdict: that of [quantize] where it is the stricter, for it knows how often it looked."""
+    stricter = quantized.get("verdict") == UNDECIDED and report["verdict"] == PASS
+    verdict, reason = (
+        (quantized if stricter else report)["verdict"],
+        (quantized["parity"] if stricter else report)["reason"],
+    )
     interval = None if report["drop_interval"] is None else (report["drop_interval"][0], report["drop_interval"][1])
     limit, drop = float(report["max_drop_points"]), report["drop_points"]
-    return GateResult("max_drop", limit, drop, interval, str(report["verdict"]), str(report["reason"]))
+    return GateResult("max_drop", limit, drop, interval, str(verdict), str(reason))
+
+
+def _pruned_time(report: Mapping[str, Any]) -> GateResult:
+    """Return the verdict on the time that [prune] was to reach; one that is missed for certain ends the stage."""
+    ratio, limit = report["latency"]["ratio"], parse_target(report["settings"]["to"]).share
+    interval = (float(ratio["low"]), float(ratio["high"]))
+    reason = f"{ratio['estimate']:.3g} [{interval[0]:.3g}, {interval[1]:.3g}] of the time"
+    verdict = PASS if report["target"] == "met" else UNDECIDED
+    return GateResult("prune.to", limit, float(ratio["estimate"]), interval, verdict, reason)
 
 
 def _latency(limit: float, result: Mapping[str, Any]) -> GateResult:

@@ -191,6 +191,23 @@ def test_what_is_missing_is_told_before_anything_runs(place: Path, change: str, 
         plan_recipe(_recipe(change), Path("out"))
 
 
+def test_what_is_finished_stays_when_a_later_stage_cannot_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "tiny.toml", "-o", "out", "-s", "verify.provider=cuda"]) == 3
+    assert "quantize: finished and kept" in capsys.readouterr().err
+    assert main(["run", "tiny.toml", "-o", "out", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("verdict:  PASS")
+    assert not captured.err
+
+
+def test_the_images_of_the_command_line_come_before_those_of_the_file(place: Path) -> None:
+    shutil.copytree("eval", "other")
+    Path("tiny.toml").write_text(CHAIN.replace('"eval"', '"nowhere"').replace('"calib"', '"nowhere"'))
+    images = ["--calib", "calib", "--eval", "other"]
+    assert main(["run", "tiny.toml", *images, "--dry-run"]) == 0
+    assert main(["run", "tiny.toml", "--dry-run"]) == 2
+
+
 def _start(place: Path, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "edgecv", "run", *arguments]
     return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -71,3 +71,18 @@ def test_the_worst_verdict_is_the_runs() -> None:
     assert worst_of(gates) == "undecided"
     assert worst_of(judge_gates(_recipe({"top1": 0.9, "size_mb": 1.0}), _verify(905, 1000), 5_000_000)) == "fail"
     assert worst_of([]) == "pass"
+
+
+def test_a_quantization_that_looked_often_is_judged_as_strictly_as_it_judged_itself() -> None:
+    quantized = {"quantize": {"verdict": "undecided", "parity": {"reason": "looked 5 times"}}}
+    (gate,) = judge_gates(_recipe({}), _verify(95, 100) | quantized, 0)
+    assert (gate.verdict, gate.reason) == ("undecided", "looked 5 times")
+
+
+@pytest.mark.parametrize(("target", "verdict"), [("met", "pass"), ("undecided", "undecided")])
+def test_the_time_a_pruning_was_to_reach_is_a_gate(target: str, verdict: str) -> None:
+    ratio = {"estimate": 0.55, "low": 0.5, "high": 0.6}
+    report = {"target": target, "latency": {"ratio": ratio}, "settings": {"to": "latency=0.6@cpu"}}
+    table = {"name": "x", "model": "m", "prune": {"to": "latency=0.6@cpu"}}
+    (gate,) = judge_gates(build_recipe(table, "here"), {"prune": report}, 0)
+    assert (gate.gate, gate.limit, gate.verdict) == ("prune.to", 0.6, verdict)
