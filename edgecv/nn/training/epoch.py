@@ -77,8 +77,7 @@ def train_epoch(run: Run) -> None:
     for batch in _timed_batches(run):
         began = time.perf_counter()
         seed_step(run.seed, run.position, run.team)
-        rate = _learning_rate(run)
-        set_learning_rate(run.learner.optimizer, rate)
+        set_learning_rate(run.learner.optimizer, _learning_rate(run, run.position.step))
         run.learner.begin_step()
         loss = _backward(run, batch)
         with run.stop.changing:
@@ -117,7 +116,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         "epoch": position.epoch + 1,
         "loss": position.loss_sum / max(1, position.images),
         "top1": right / len(run.data.held_out),
-        "learning_rate": run.learner.optimizer.param_groups[-1]["lr"],
+        "learning_rate": _learning_rate(run, position.step - 1),
         "images": position.images,
         "images_per_second": position.images / position.training_s if position.training_s else 0.0,
         "waiting_share": position.waiting_s / position.training_s if position.training_s else 0.0,
@@ -160,8 +159,8 @@ def _spend(run: Run, seconds: float) -> None:
     run.position.total_s += seconds
 
 
-def _learning_rate(run: Run) -> float:
-    return run.settings.learning_rate * rate_factor(run.settings, run.position.step, run.steps, run.position.top1)
+def _learning_rate(run: Run, step: int) -> float:
+    return run.settings.learning_rate * rate_factor(run.settings, step, run.steps, run.position.top1)
 
 
 def _backward(run: Run, batch: Batch) -> Tensor:
