@@ -36,19 +36,18 @@ def run_recipe(
     """Run the whole chain as a recipe says; what is finished is not run again."""
     from edgecv.config.recipe import load_recipe
     from edgecv.errors import GateFailedError
-    from edgecv.pipeline.recipe import plan_recipe
     from edgecv.pipeline.recipe import run_recipe as run
+    from edgecv.pipeline.recipe_plan import plan_recipe
 
     named = {"data": data, "calib": calib, "eval_data": evaluation}
     loaded = load_recipe(recipe, tuple(changes or ()), {k: str(v) for k, v in named.items() if v is not None})
     folder = output or Path("runs") / loaded.name
-    with progress_bar(as_json=as_json, quiet=quiet) as progress:
-        plan = plan_recipe(loaded, folder, progress)
     if dry_run:
+        with progress_bar(as_json=as_json, quiet=quiet) as progress:
+            plan = plan_recipe(loaded, folder, progress)
         _show_plan(plan, loaded.name, folder, as_json=as_json, quiet=quiet)
         return
     tell = _nothing if as_json or quiet else say
-    tell(f"plan, in {folder}: " + ", ".join(f"{row['stage']} ({row['state']})" for row in plan))
     try:
         with progress_bar(as_json=as_json, quiet=quiet) as progress:
             report = run(loaded, folder, force=force, progress=progress, tell=tell)

@@ -90,7 +90,8 @@ class Recipe:
             raise UsageError(f"there is no stage; add one of {', '.join(f'[{s}]' for s in STAGES)}.")
         _check_order(self)
         _check_gates(self)
-        for device in {self.device, self.quantize.device if self.quantize else ""} - {""}:
+        own = (self.quantize.device if self.quantize else "", self.prune.pruning.for_device if self.prune else "")
+        for device in {self.device, *own} - {""}:
             load_device(device)
 
     @property

@@ -1,38 +1,36 @@
 """``edgecv run``: the whole chain as a recipe says, stage by stage, into one folder that remembers what is finished."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import edgecv
 from edgecv import workspace
 from edgecv.config.recipe import TRAINING, Recipe
-from edgecv.data.contents import Contents
 from edgecv.errors import EdgecvError, GateFailedError
 from edgecv.files import check_output
 from edgecv.pipeline.recipe_gates import FAIL, judge_gates, worst_of
-from edgecv.pipeline.recipe_images import RecipeImages
+from edgecv.pipeline.recipe_plan import Run, Step, artifact_of, open_run, plan_stage, plan_stages
 from edgecv.pipeline.recipe_report import figures_of, gate_sentence, warnings_of, write_reports
-from edgecv.pipeline.recipe_stages import Job, images_of, inputs_of, named, run_stage, settings_of, stages_of
+from edgecv.pipeline.recipe_stages import (
+    Job,
+    named,
+    run_stage,
+    stages_of,
+)
 from edgecv.pipeline.stage_records import (
-    STAGES_FOLDER,
     Record,
-    find_record,
     is_published,
     only_run,
     open_stage_folder,
     publish,
     stage_folder,
-    stage_key,
     write_record,
 )
 from edgecv.progress import Progress, no_progress
 from edgecv.runtime.host import host_facts, usable_cores
-
-CONTENTS_FILE = "contents.json"
-"""Inside ``stages``: hashes of files by size and time of change, so that data sets are read once."""
 
 Tell = Callable[[str], None]
 
@@ -67,6 +65,10 @@ def run_recipe(
     """
     with only_run(folder):
         run = open_run(recipe, folder, progress)
+        plan = plan_stages(run)
+        tell(
+            f"plan, in {folder}: " + ", ".join(f"{row['stage']} ({'runs' if force else row['state']})" for row in plan)
+        )
         _check_targets(run, force)
         for stage in stages_of(recipe):
             try:
@@ -89,94 +91,6 @@ def run_recipe(
     return run.report
 
 
-def plan_recipe(recipe: Recipe, folder: Path, progress: Progress = no_progress) -> list[dict[str, Any]]:
-    """Return what :func:`run_recipe` would do, writing nothing into ``folder``.
-
-    Returns:
-        For each stage ``stage``, ``state`` (``finished``, ``resumes``, ``runs``), ``key`` (None while a stage before
-        it is to run), ``inputs`` (role -> hash, name, or ``from STAGE``), ``settings`` and ``seconds`` (None unless
-        finished).
-
-    Raises:
-        UsageError: As :func:`run_recipe`.
-    """
-    run, rows = open_run(recipe, folder, progress), []
-    for stage in stages_of(recipe):
-        step = plan_stage(run, stage)
-        place = stage_folder(folder, stage, step.key) if step.key else None
-        begun = stage in TRAINING and place is not None and place.is_dir()
-        rows.append(
-            {
-                "stage": stage,
-                "state": "finished" if step.record else "resumes" if begun else "runs",
-                "key": step.key,
-                "inputs": dict(step.hashes),
-                "settings": step.settings,
-                "seconds": step.record.seconds if step.record else None,
-            }
-        )
-        run.made[stage] = _artifact(folder, step.record) if step.record else None
-    return rows
-
-
-@dataclass(slots=True)
-class Run:
-    """A run under way: what is made so far, and the report that grows."""
-
-    recipe: Recipe
-    folder: Path
-    contents: Contents
-    images: RecipeImages
-    progress: Progress
-    made: dict[str, Path | None] = field(default_factory=dict)
-    reports: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    report: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One stage, planned.
-
-    Attributes:
-        settings: What its result depends on beside inputs.
-        inputs: Role -> file or network's name; None while a stage before has to make it.
-        hashes: Role -> hash or name.
-        key: Of all that; None while an input is missing.
-        record: Of the finished stage.
-    """
-
-    settings: dict[str, Any]
-    inputs: dict[str, Path | str | None]
-    hashes: dict[str, str]
-    key: str | None
-    record: Record | None
-
-
-def open_run(recipe: Recipe, folder: Path, progress: Progress) -> Run:
-    """Return a run before its first stage; every stage's images are named, or this raises."""
-    for stage in stages_of(recipe):
-        images_of(recipe, stage)
-    contents = Contents(folder / STAGES_FOLDER / CONTENTS_FILE)
-    return Run(recipe, folder, contents, RecipeImages(recipe, contents, progress), progress)
-
-
-def plan_stage(run: Run, stage: str) -> Step:
-    """Return a stage with the hashes of its inputs, and its record if it is finished."""
-    recipe = run.recipe
-    settings, inputs = settings_of(recipe, stage), inputs_of(recipe, stage, run.made)
-    hashes = {role: run.images.hash_of(role) for role in images_of(recipe, stage)}
-    for role, value in inputs.items():
-        if value is None:
-            hashes[role] = "pending"
-        else:
-            hashes[role] = run.contents.file(value) if isinstance(value, Path) else value
-    if None in inputs.values():
-        return Step(settings, inputs, hashes, None, None)
-    key = stage_key(stage, settings, hashes, recipe.seed)
-    return Step(settings, inputs, hashes, key, find_record(run.folder, stage, key, run.contents))
-
-
 def _finish(run: Run, stage: str, *, force: bool, tell: Tell) -> None:
     """Take a stage's record, or run the stage and record it."""
     step = plan_stage(run, stage)
@@ -186,7 +100,7 @@ def _finish(run: Run, stage: str, *, force: bool, tell: Tell) -> None:
     if record is None:
         tell(f"[{stage}]")
         record, state = _run(run, stage, step, force=force, tell=tell), "run"
-    run.made[stage] = artifact = _artifact(run.folder, record)
+    run.made[stage] = artifact = artifact_of(run.folder, record)
     run.reports[stage] = record.report
     target = None
     if artifact is not None:
@@ -246,10 +160,6 @@ def _take_division(run: Run, place: Path) -> None:
     found = next((path for path in earlier if path.is_file()), None)
     if found is not None and not (place / SPLIT_FILE).exists():
         publish(found, place / SPLIT_FILE)
-
-
-def _artifact(folder: Path, record: Record) -> Path | None:
-    return stage_folder(folder, record.stage, record.key) / record.artifact if record.artifact else None
 
 
 def _target(run: Run, stage: str) -> Path:

@@ -15,7 +15,8 @@ from conftest import build_tiny_model, write_color_folder
 from edgecv.cli.main import main
 from edgecv.config.recipe import Recipe, load_recipe
 from edgecv.errors import EdgecvError, GateFailedError, UsageError
-from edgecv.pipeline.recipe import plan_recipe, run_recipe
+from edgecv.pipeline.recipe import run_recipe
+from edgecv.pipeline.recipe_plan import plan_recipe
 from edgecv.pipeline.stage_records import RECORD_FILE, only_run
 
 CHAIN = """schema = 1
@@ -30,6 +31,23 @@ max_drop = 20.0
 [gates]
 top1 = 0.5
 size_mb = 1.0
+"""
+
+
+TRAINED = """schema = 1
+name = "trained"
+model = "lenet5"
+data = "eval"
+hold_out = 0.2
+[train]
+epochs = 3
+batch = 8
+workers = 0
+threads = 1
+precision = "float32"
+checkpoint_minutes = 0.0
+augment = ["flip"]
+[export]
 """
 
 
@@ -184,11 +202,19 @@ def test_two_runs_do_not_work_in_one_folder(place: Path) -> None:
         ("eval_data=package:digit", "package:digits/test"),
         ("calib=", "--calib"),
         ("eval_data=", "--eval"),
+        ("verify.provider=cdua", "Did you mean 'cuda'"),
     ],
 )
 def test_what_is_missing_is_told_before_anything_runs(place: Path, change: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         plan_recipe(_recipe(change), Path("out"))
+
+
+def test_a_mistyped_network_is_told_before_hours_of_training(place: Path) -> None:
+    (place / "trained.toml").write_text(TRAINED + '[distill]\nstudent = "dsnett"\n')
+    with pytest.raises(UsageError, match="Did you mean 'dsnet'"):
+        run_recipe(load_recipe("trained.toml"), Path("out"))
+    assert not Path("out/stages").exists()
 
 
 def test_what_is_finished_stays_when_a_later_stage_cannot_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,23 +273,6 @@ def test_a_run_killed_inside_a_stage_leaves_none_of_it(place: Path) -> None:
     assert not any(place.glob(f"out/stages/*/{RECORD_FILE}"))
     assert not (place / "out/tiny.int8.onnx").exists()
     assert _states(_finish(place, "tiny.toml", "-o", "out")) == {"quantize": "run", "verify": "run"}
-
-
-TRAINED = """schema = 1
-name = "trained"
-model = "lenet5"
-data = "eval"
-hold_out = 0.2
-[train]
-epochs = 3
-batch = 8
-workers = 0
-threads = 1
-precision = "float32"
-checkpoint_minutes = 0.0
-augment = ["flip"]
-[export]
-"""
 
 
 @pytest.mark.slow
