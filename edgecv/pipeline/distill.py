@@ -12,9 +12,9 @@ from edgecv.pipeline.train import (
     Tell,
     TrainRequest,
     build_start,
-    check_run_folder,
     check_start,
     open_run_data,
+    run_folder,
     run_name,
     say_nothing,
     staged,
@@ -71,16 +71,17 @@ def distill_model(
     check_start(wanted.weights, wanted.pretrained, wanted.init_from)
     require_extra("train", "torch", "timm", "torchvision", "safetensors")
     folder = wanted.output or Path("runs") / run_folder_name(request)
-    check_run_folder(folder, resume=wanted.resume, force=wanted.force)
     progress("load PyTorch", 0, 1)
     from edgecv.nn.distill.objective import distilled, in_order
     from edgecv.nn.distill.teacher import class_columns, open_teacher
+    from edgecv.nn.names import check_name
     from edgecv.nn.training import fit
     from edgecv.nn.training.distributed import joined
     from edgecv.nn.training.placement import place
 
     progress("load PyTorch", 1, 1)
-    with joined(settings) as team:
+    check_name(request.like or wanted.model)
+    with run_folder(folder, resume=wanted.resume, force=wanted.force), joined(settings) as team:
         device = place(settings, team.local_rank).device
         teacher = open_teacher(
             request.teacher, weights=request.teacher_weights, provider=request.distillation.teacher_provider,

@@ -13,7 +13,7 @@ from edgecv.errors import UsageError
 from edgecv.files import sha256_file, write_bytes
 from edgecv.pipeline.export import require_extra
 from edgecv.pipeline.factorize_report import CUT_FILE, facts_of, layer_rows, measure
-from edgecv.pipeline.train import Tell, check_run_folder, open_run_data, run_name, say_nothing, staged
+from edgecv.pipeline.train import Tell, open_run_data, run_folder, run_name, say_nothing, staged
 from edgecv.progress import Progress, no_progress
 from edgecv.runtime.providers import parse_providers
 
@@ -59,7 +59,11 @@ def factorize_model(
     _check_request(request)
     require_extra("train", "torch", "timm", "torchvision", "safetensors", "onnx", "onnxscript", "tensorly")
     folder = request.output or Path("runs") / f"{run_name(request.model).removesuffix('-tuned')}-factorized"
-    check_run_folder(folder, resume=request.resume, force=request.force)
+    with run_folder(folder, resume=request.resume, force=request.force):
+        return _factorize_into(folder, request, progress, tell)
+
+
+def _factorize_into(folder: Path, request: FactorizeRequest, progress: Progress, tell: Tell) -> dict[str, Any]:
     progress("load PyTorch", 0, 1)
     from edgecv.nn.checkpoint import load_network, save_network
     from edgecv.nn.models import build_network

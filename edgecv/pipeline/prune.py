@@ -15,7 +15,7 @@ from edgecv.errors import UsageError
 from edgecv.files import write_bytes
 from edgecv.pipeline.export import check_images, require_extra
 from edgecv.pipeline.prune_report import check_latency, judge, make_report, measure_sparsity, time_both
-from edgecv.pipeline.train import Tell, check_run_folder, open_run_data, run_name, say_nothing, staged
+from edgecv.pipeline.train import Tell, open_run_data, run_folder, run_name, say_nothing, staged
 from edgecv.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -58,7 +58,11 @@ def prune_model(request: PruneRequest, progress: Progress = no_progress, tell: T
     _check_request(request)
     require_extra("train", "torch", "timm", "torchvision", "safetensors", "torch_pruning", "onnxscript")
     folder = request.output or Path("runs") / f"{run_name(request.model).removesuffix('-tuned')}-pruned"
-    check_run_folder(folder, resume=request.resume, force=request.force)
+    with run_folder(folder, resume=request.resume, force=request.force):
+        return _prune_into(folder, request, progress, tell)
+
+
+def _prune_into(folder: Path, request: PruneRequest, progress: Progress, tell: Tell) -> dict[str, Any]:
     progress("load PyTorch", 0, 1)
     from edgecv.nn.models import build_network
 

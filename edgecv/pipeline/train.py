@@ -1,13 +1,15 @@
 """``edgecv train``: a network and a folder of images to a trained checkpoint in a run folder."""
 
 import json
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecv.config.training import TrainSettings
-from edgecv.errors import UsageError
+from edgecv.errors import EdgecvError, UsageError
 from edgecv.evaluate.statistics import wilson_interval
 from edgecv.files import sha256_file, write_bytes
 from edgecv.pipeline.export import require_extra
@@ -60,13 +62,14 @@ def train_model(
     check_start(request.weights, request.pretrained, request.init_from)
     require_extra("train", "torch", "timm", "torchvision", "safetensors")
     folder = request.output or Path("runs") / run_name(request.model)
-    check_run_folder(folder, resume=request.resume, force=request.force)
     progress("load PyTorch", 0, 1)
+    from edgecv.nn.names import check_name
     from edgecv.nn.training import fit, supervised
     from edgecv.nn.training.distributed import joined
 
     progress("load PyTorch", 1, 1)
-    with joined(request.settings) as team:
+    check_name(request.model)
+    with run_folder(folder, resume=request.resume, force=request.force), joined(request.settings) as team:
         data = open_run_data(request.data, request.eval_data, request.hold_out, request.seed, folder, progress)
         network, notes = build_start(request, data)
         network = staged(network, "train", request.settings, {"seed": request.seed, "data": data.digest})
@@ -102,8 +105,11 @@ def run_name(model: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in model)
 
 
-def check_run_folder(folder: Path, *, resume: bool, force: bool) -> None:
+@contextmanager
+def run_folder(folder: Path, *, resume: bool, force: bool) -> Iterator[None]:
     """Make the run folder; refuse one that holds a training unless that goes on or is to be replaced.
+
+    A folder made here that an error leaves with neither a checkpoint nor an artifact in it is removed again.
 
     Raises:
         UsageError: It cannot be made or written, or holds a training.
@@ -115,10 +121,20 @@ def check_run_folder(folder: Path, *, resume: bool, force: bool) -> None:
         raise UsageError(
             f"'{folder}' holds a training already; go on with --resume, replace it with --force, or choose another -o."
         )
+    made = [f for f in (folder, *folder.parents) if not f.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UsageError(f"cannot make the run folder '{folder}': {e.strerror}; choose another -o.") from e
+    try:
+        yield
+    except EdgecvError:
+        if folder in made and not (folder / "checkpoints").exists() and not list(folder.glob("*.safetensors")):
+            shutil.rmtree(folder, ignore_errors=True)
+            for parent in made[1:]:
+                with suppress(OSError):  # another run lies in it by now
+                    parent.rmdir()
+        raise
 
 
 def open_run_data(

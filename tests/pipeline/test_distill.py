@@ -75,3 +75,10 @@ def test_the_command_reports_the_distance_to_the_teacher(colors, tmp_path, capsy
     assert report["teacher"]["name"] == "tiny.onnx"
     assert main(["distill", *common]) == 2
     assert "name one student" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["train", "lenet6"], ["distill", "mlp", "--teacher", "nix.onnx"], ["train", "mlp"]])
+def test_a_refusal_leaves_no_run_folder_behind(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--data", "nowhere"]) == 2
+    assert list(tmp_path.iterdir()) == []
