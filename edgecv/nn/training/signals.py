@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -14,6 +15,9 @@ from edgecv.errors import EXIT_INTERRUPTED
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 1.5
 """Seconds a step may take to end by itself; the checkpoint has the rest of five."""
+
+_TIDY_S = 0.5
+"""For what libraries registered to be done at the end of the process; some of it waits for what no longer answers."""
 
 
 class Stop:
@@ -83,8 +87,11 @@ def _leave(stop: Stop) -> None:
     if stop.changing.acquire(timeout=2.0):
         with contextlib.suppress(Exception):
             stop.leave()
-    with contextlib.suppress(Exception):
-        atexit._run_exitfuncs()  # removes temporary files (edgecv.files)
+    for worker in multiprocessing.active_children():
+        worker.kill()  # the end of a process waits for them, and they for images to read
+    tidy = threading.Thread(target=atexit._run_exitfuncs, daemon=True)  # removes temporary files (edgecv.files)
+    tidy.start()
+    tidy.join(_TIDY_S)
     with contextlib.suppress(OSError):
         os.write(2, b"\rinterrupted; the newest checkpoint is whole, go on with --resume.\n")
     os._exit(EXIT_INTERRUPTED)

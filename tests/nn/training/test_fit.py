@@ -208,7 +208,7 @@ class Slow(nn.Module):
 
 def slow_training(colors: Path, folder: Path, signal_after: bool = True) -> None:
     network = small_network()
-    settings = TrainSettings(epochs=2, batch=8, learning_rate=0.05, workers=0, threads=1, precision="float32")
+    settings = TrainSettings(epochs=2, batch=8, learning_rate=0.05, workers=1, threads=1, precision="float32")
     plain = supervised(network.input, settings)
     slow = Slow(nn.Identity())
 
