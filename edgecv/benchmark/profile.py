@@ -30,6 +30,7 @@ class Slice:
         provider: The provider of a layer; empty in the other tables.
         median_ms: Median over the runs, in milliseconds: an interruption does not move it. Of a layer; 0 in the other
             tables.
+        moved_bytes: Activations a layer reads and writes in one run, as ONNX Runtime tells; 0 in the other tables.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Slice:
     operator: str = ""
     provider: str = ""
     median_ms: float = 0.0
+    moved_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +113,18 @@ def summarise(events: Iterable[Mapping[str, Any]]) -> Profile:
 
 def _layers(kernels: Iterable[tuple[str, Mapping[str, Any], float]], runs: int, total: float) -> tuple[Slice, ...]:
     spent: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    moved: dict[tuple[str, str, str], int] = {}
     for name, args, ms in kernels:
         # Nameless nodes are told apart by their place in the graph.
         shown = name or f"{args.get('op_name', '?')}#{args.get('node_index', '?')}"
-        spent[shown, str(args.get("op_name", "?")), str(args.get("provider", "?"))].append(ms)
+        key = (shown, str(args.get("op_name", "?")), str(args.get("provider", "?")))
+        spent[key].append(ms)
+        moved[key] = int(args.get("activation_size", 0)) + int(args.get("output_size", 0))
     rows = []
-    for (name, operator, provider), times in spent.items():
+    for key, times in spent.items():
         mean = sum(times) / runs
-        rows.append(Slice(name, 1, mean, mean / total if total else 0.0, operator, provider, median(times)))
+        share = mean / total if total else 0.0
+        rows.append(Slice(key[0], 1, mean, share, key[1], key[2], median(times), moved[key]))
     return tuple(sorted(rows, key=lambda s: (-s.ms_per_run, s.name)))
 
 

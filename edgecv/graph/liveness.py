@@ -8,6 +8,9 @@ import onnx_ir as ir
 from edgecv.graph.parameters import stored_weight
 from edgecv.graph.shapes import value_bytes
 
+_FUSED_ACTIVATIONS = ("Relu", "Clip")
+"""ONNX Runtime drops them where the limits of the codes do their work."""
+
 _VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 """ONNX Runtime gives their output the memory of their input."""
 
@@ -33,8 +36,8 @@ def measure_liveness(model: ir.Model) -> Liveness:
     """Follow values from the node that writes them to the last that reads them.
 
     Weights are not counted, inputs and outputs of the graph are. A view shares its input's memory. A quantized value
-    exists in codes alone: ONNX Runtime fuses a layer with the DequantizeLinear in front of and the QuantizeLinear
-    behind it. Nothing is taken to be computed in place, so an arena may get by with less.
+    exists in codes alone: ONNX Runtime fuses a layer with the DequantizeLinear in front of, and the activation and
+    QuantizeLinear behind it. Nothing is taken to be computed in place, so an arena may get by with less.
 
     Args:
         model: With shapes, see :func:`edgecv.graph.shapes.fixed_shapes`.
@@ -77,7 +80,14 @@ def _memory_of(node: ir.Node, output: ir.Value, place: Mapping[ir.Value, ir.Valu
     source = node.inputs[0] if node.inputs else None
     if source is not None and stored_weight(source) is None and node.op_type in (*_VIEWS, "DequantizeLinear"):
         return place.get(source, source)
-    users = [use.node for use in output.uses()]
-    if [u.op_type for u in users] == ["QuantizeLinear"] and not output.is_graph_output():
+    return _codes_of(output) or output
+
+
+def _codes_of(value: ir.Value) -> ir.Value | None:
+    """Return the codes a value is at once turned into, perhaps behind an activation that is fused as well."""
+    users = [use.node for use in value.uses()]
+    if len(users) != 1 or value.is_graph_output():
+        return None
+    if users[0].op_type == "QuantizeLinear":
         return users[0].outputs[0]
-    return output
+    return _codes_of(users[0].outputs[0]) if users[0].op_type in _FUSED_ACTIVATIONS else None

@@ -32,7 +32,7 @@ def test_a_quantized_layer_holds_codes_only() -> None:
     zero, one = np.array(0, np.uint8), np.array(1, np.float32)
     body = """
         q = QuantizeLinear(image, one, zero) d = DequantizeLinear(q, one, zero)
-        r = Relu(d) p = QuantizeLinear(r, one, zero) y = DequantizeLinear(p, one, zero)
+        n = Neg(d) r = Relu(n) p = QuantizeLinear(r, one, zero) y = DequantizeLinear(p, one, zero)
     """
     assert _measured(body, {"zero": zero, "one": one}).peak_bytes == IMAGE + 2 * IMAGE // 4
 
