@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgecv.cli.before_after import COLUMNS, before_after_rows
 from edgecv.cli.options import Debug, Force, Json, Quiet, Seed, named_path
 from edgecv.cli.output import emit, progress_bar, say
 from edgecv.cli.settings_options import settings_options
@@ -63,7 +64,7 @@ def factorize(
         quiet=quiet,
         tables=[
             ("", ["layer", "method", "rank", "energy", "MACs"], _layers(report)),
-            ("", ["", "before", "after", "ratio"], _rows(report)),
+            ("", COLUMNS, before_after_rows(report)),
         ],
         notes=_notes(report),
         verdict=_verdict(report),
@@ -78,28 +79,6 @@ def _layers(report: Mapping[str, Any]) -> list[list[str]]:
          f"{r['macs_after'] / r['macs_before']:.2f}x"]
         for r in report["layers"]
     ]  # fmt: skip
-
-
-def _rows(report: Mapping[str, Any]) -> list[list[str]]:
-    before, after = report["before"], report["after"]
-    rows = [
-        ["million MACs", *(f"{v['macs'] / 1e6:.2f}" for v in (before, after)), f"{after['macs'] / before['macs']:.3f}"],
-        ["parameters", *(f"{v['params']:,}" for v in (before, after)), f"{after['params'] / before['params']:.3f}"],
-        _megabytes("checkpoint, MB", before["file_bytes"], after["file_bytes"]),
-    ]
-    if onnx := report["onnx_bytes"]:
-        rows.append(_megabytes("ONNX, MB", onnx["before"], onnx["after"]))
-    if latency := report["latency"]:
-        times = [f"{latency[key]:.3f}" for key in ("before_p50_ms", "after_p50_ms")]
-        ratio = latency["ratio"]
-        rows.append(["measured time, ms", *times, f"{ratio['estimate']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"])
-    if before["top1"] is not None:
-        rows.append(["held-out top-1", f"{before['top1']:.2%}", f"{after['top1']:.2%}", ""])
-    return rows
-
-
-def _megabytes(title: str, before: int, after: int) -> list[str]:
-    return [title, f"{before / 1e6:.3f}", f"{after / 1e6:.3f}", f"{after / before:.3f}"]
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:

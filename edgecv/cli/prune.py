@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgecv.cli.before_after import COLUMNS, before_after_rows, megabytes_row
 from edgecv.cli.options import Debug, Force, Json, Quiet, Seed, named_path
 from edgecv.cli.output import emit, progress_bar, say
 from edgecv.cli.settings_options import settings_options
@@ -68,7 +69,7 @@ def _show(report: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
         report,
         as_json=as_json,
         quiet=quiet,
-        tables=[("", ["", "before", "after", "ratio"], _rows(report))],
+        tables=[("", COLUMNS, _rows(report))],
         notes=_notes(report),
         verdict=_verdict(report),
         artifact=Path(report["artifact"]),
@@ -77,34 +78,12 @@ def _show(report: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
 
 
 def _rows(report: Mapping[str, Any]) -> list[list[str]]:
-    before, after = report["before"], report["after"]
-    rows = [
-        ["million MACs", *(f"{v['macs'] / 1e6:.2f}" for v in (before, after)), f"{after['macs'] / before['macs']:.3f}"],
-        ["parameters", *(f"{v['params']:,}" for v in (before, after)), f"{after['params'] / before['params']:.3f}"],
-        _megabytes("checkpoint, MB", before["file_bytes"], after["file_bytes"]),
-    ]
-    if onnx := report["onnx_bytes"]:
-        rows.append(_megabytes("ONNX, MB", onnx["before"], onnx["after"]))
+    rows = before_after_rows(report)
     if zeros := report["sparsity"]:
         names = [("zip", "zipped, MB"), ("zstd", "zstd, MB")]
         packed = zeros["compressed_before"], zeros["compressed_after"]
-        rows += [_megabytes(text, packed[0][key], packed[1][key]) for key, text in names if key in packed[0]]
-    if latency := report["latency"]:
-        ratio = latency["ratio"]
-        rows.append(
-            [
-                "measured time, ms",
-                *(f"{latency[key]:.3f}" for key in ("before_p50_ms", "after_p50_ms")),
-                f"{ratio['estimate']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]",
-            ]
-        )
-    if before["top1"] is not None:
-        rows.append(["held-out top-1", f"{before['top1']:.2%}", f"{after['top1']:.2%}", ""])
+        rows += [megabytes_row(text, packed[0][key], packed[1][key]) for key, text in names if key in packed[0]]
     return rows
-
-
-def _megabytes(title: str, before: int, after: int) -> list[str]:
-    return [title, f"{before / 1e6:.3f}", f"{after / 1e6:.3f}", f"{after / before:.3f}"]
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:

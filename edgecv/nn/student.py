@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from edgecv.errors import UsageError
 from edgecv.nn.adapt import adapt, head_names
@@ -20,6 +19,7 @@ from edgecv.nn.depthwise import ACTIVATIONS, apply, attributes_of, is_plain, set
 from edgecv.nn.models import Size, build_outline
 from edgecv.nn.names import is_checkpoint
 from edgecv.nn.network import Network
+from edgecv.nn.size import count_macs
 from edgecv.nn.structure import replay
 
 LEAST_WIDTH, MOST_WIDTH = 1 / 32, 4.0
@@ -86,16 +86,6 @@ def student_of(
         structure=(*original.structure, step),
         stages=({"name": "student", "settings": made, "tools": {}},),
     )
-
-
-def count_macs(module: nn.Module, input_size: tuple[int, int, int]) -> int:
-    """Return the multiply-accumulates of one image by torch's counter, without running anything."""
-    training = module.training
-    module = module.eval() if _on_meta(module) else copy.deepcopy(module).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(torch.empty((1, *input_size), device="meta"))
-    module.train(training)
-    return int(counter.get_total_flops()) // 2
 
 
 def _outline(like: str | Network, num_classes: int | None, input_size: int | Size | None) -> Network:
@@ -241,7 +231,3 @@ def _refusing(name: str) -> Iterator[None]:
             f"'{name}' cannot be turned into a depthwise-separable student: its layers need fixed widths "
             f"({' '.join(str(e).split())[:120]}); name a student, such as dsnet or mobilenetv3_small_100."
         ) from e
-
-
-def _on_meta(module: nn.Module) -> bool:
-    return all(p.is_meta for p in module.parameters())

@@ -180,7 +180,7 @@ def compare(
     teacher: "Teacher", network: "Network", data: "TrainingData", columns: list[int] | None, workers: int
 ) -> dict[str, Any]:
     """Return the teacher's top-1 on the held-out images, preprocessed as it wants them, and the MACs of both."""
-    from edgecv.nn.student import count_macs
+    from edgecv.nn.size import count_macs
     from edgecv.nn.training_data import evaluation_batches
 
     right = sum(

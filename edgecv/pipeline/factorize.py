@@ -11,6 +11,7 @@ from edgecv.config.factorization import FactorizeSettings
 from edgecv.config.training import TrainSettings
 from edgecv.errors import UsageError
 from edgecv.files import sha256_file, write_bytes
+from edgecv.pipeline.before_after import check_classes
 from edgecv.pipeline.export import require_extra
 from edgecv.pipeline.factorize_report import CUT_FILE, facts_of, layer_rows, measure
 from edgecv.pipeline.train import Tell, open_run_data, run_folder, run_name, say_nothing, staged
@@ -76,7 +77,7 @@ def _factorize_into(folder: Path, request: FactorizeRequest, progress: Progress,
     data = None
     if request.data is not None:
         data = open_run_data(request.data, request.eval_data, request.hold_out, request.seed, folder, progress)
-        _check_classes(network, data)
+        check_classes(network, data)
     facts = {"seed": request.seed, "data": data.digest if data else "", "healed": data is not None}
     network = staged(network, "factorize", request.settings, facts)
     cut = folder / CUT_FILE
@@ -108,16 +109,6 @@ def _check_request(request: FactorizeRequest) -> None:
         raise UsageError(
             "edgecv factorize runs in one process; factorize without --data, then heal in several: torchrun -m edgecv "
             "distill runs/x/model.safetensors --teacher CHECKPOINT --data DIR."
-        )
-
-
-def _check_classes(network: "Network", data: "TrainingData") -> None:
-    from edgecv.nn.distill.teacher import class_columns, teacher_of
-
-    if class_columns(teacher_of(network), data.labels) is not None:
-        raise UsageError(
-            f"the network's classes are not the {len(data.labels)} of the data in their order; train it on them first: "
-            "edgecv train MODEL --data DIR."
         )
 
 

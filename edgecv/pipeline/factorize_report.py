@@ -6,8 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecv.evaluate.statistics import wilson_interval
-from edgecv.pipeline.export import check_images
+from edgecv.pipeline.before_after import judge, open_meter, time_both
 from edgecv.progress import Progress
 from edgecv.runtime.host import host_facts, usable_cores
 
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 CUT_FILE = "factorized.safetensors"
 """The network before it is healed: what ``--resume`` goes on with."""
-
-CHECK_IMAGES = 4
-"""Photographs each exported network is checked on before it is timed."""
 
 
 def layer_rows(
@@ -53,7 +49,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return size, time and accuracy before and after."""
     from edgecv.nn.checkpoint import save_network
-    from edgecv.nn.prune.count import measure_size
+    from edgecv.nn.size import measure_size
 
     measured: dict[str, Any] = {"latency": None, "onnx_bytes": None}
     network.module.to("cpu")
@@ -62,33 +58,15 @@ def measure(
         save_network(original, network)
         for key, net, file in (("before", network, original), ("after", factorized, artifact)):
             size = measure_size(net.module, net.input.input_size)
-            measured[key] = asdict(size) | {"file_bytes": file.stat().st_size} | _judge(file, data, request)
-        measured["unhealed_top1"] = _judge(folder / CUT_FILE, data, request)["top1"]
+            measured[key] = asdict(size) | {"file_bytes": file.stat().st_size} | judge(file, data, request.training)
+        measured["unhealed_top1"] = judge(folder / CUT_FILE, data, request.training)["top1"]
         if request.bench:
-            measured |= _time_both(request, network, factorized, Path(scratch), progress)
+            meter = open_meter(
+                network, request.data, Path(scratch),
+                provider=request.settings.provider, threads=request.threads, seed=request.seed,
+            )  # fmt: skip
+            measured |= time_both(meter, factorized, progress)
     return measured
-
-
-def _judge(checkpoint: Path, data: "TrainingData | None", request: "FactorizeRequest") -> dict[str, Any]:
-    if data is None:
-        return {"top1": None, "top1_interval": None}
-    from edgecv.nn.training.evaluation import judge_checkpoint
-
-    right, n = judge_checkpoint(checkpoint, data.held_out, request.training), len(data.held_out)
-    return {"top1": right / n, "top1_interval": list(wilson_interval(right, n))}
-
-
-def _time_both(
-    request: "FactorizeRequest", network: "Network", factorized: "Network", scratch: Path, progress: Progress
-) -> dict[str, Any]:
-    from edgecv.nn.prune.latency import Meter
-    from edgecv.pipeline.prune_report import time_both
-
-    images = check_images(request.data)[:CHECK_IMAGES]
-    provider = request.settings.provider
-    meter = Meter(scratch / "original.onnx", scratch, images, provider, request.threads, request.seed)
-    meter.export(network, "original.onnx")
-    return time_both(meter, factorized, progress)
 
 
 def facts_of(

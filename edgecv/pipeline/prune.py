@@ -13,14 +13,15 @@ from edgecv.config.pruning import PruneSettings, parse_target
 from edgecv.config.training import TrainSettings
 from edgecv.errors import UsageError
 from edgecv.files import write_bytes
-from edgecv.pipeline.export import check_images, require_extra
-from edgecv.pipeline.prune_report import check_latency, judge, make_report, measure_sparsity, time_both
+from edgecv.pipeline.before_after import check_classes, judge, open_meter, time_both
+from edgecv.pipeline.export import require_extra
+from edgecv.pipeline.prune_report import check_latency, make_report, measure_sparsity
 from edgecv.pipeline.train import Tell, open_run_data, run_folder, run_name, say_nothing, staged
 from edgecv.progress import Progress, no_progress
 
 if TYPE_CHECKING:
+    from edgecv.nn.meter import Meter
     from edgecv.nn.network import Network
-    from edgecv.nn.prune.latency import Meter
     from edgecv.nn.training_data import TrainingData
 
 REPORT_FILE = "prune.json"
@@ -74,7 +75,7 @@ def _prune_into(folder: Path, request: PruneRequest, progress: Progress, tell: T
     data = None
     if request.data is not None:
         data = open_run_data(request.data, request.eval_data, request.hold_out, request.seed, folder, progress)
-        _check_classes(network, data)
+        check_classes(network, data)
     network = staged(network, "prune", request.settings, {"seed": request.seed, "data": data.digest if data else ""})
     with tempfile.TemporaryDirectory(prefix="edgecv-prune-") as scratch:
         return _prune(request, network, data, folder, Path(scratch), progress, tell)
@@ -99,16 +100,6 @@ def _check_request(request: PruneRequest) -> None:
         )
 
 
-def _check_classes(network: "Network", data: "TrainingData") -> None:
-    from edgecv.nn.distill.teacher import class_columns, teacher_of
-
-    if class_columns(teacher_of(network), data.labels) is not None:
-        raise UsageError(
-            f"the network's classes are not the {len(data.labels)} of the data in their order; train it on them first: "
-            "edgecv train MODEL --data DIR."
-        )
-
-
 def _prune(
     request: PruneRequest,
     network: "Network",
@@ -119,8 +110,8 @@ def _prune(
     tell: Tell,
 ) -> dict[str, Any]:
     from edgecv.nn.checkpoint import save_network
-    from edgecv.nn.prune.count import measure_size
     from edgecv.nn.prune.steps import PruneRun, prune_in_steps
+    from edgecv.nn.size import measure_size
 
     original = scratch / "original.safetensors"
     save_network(original, network)
@@ -134,9 +125,9 @@ def _prune(
     pruned, steps = prune_in_steps(run)
     artifact = folder / "model.safetensors"
     report = make_report(request, run, steps, artifact)
-    report["before"] = asdict(whole) | {"file_bytes": original.stat().st_size} | judge(original, data, request)
+    report["before"] = asdict(whole) | {"file_bytes": original.stat().st_size} | judge(original, data, request.training)
     report["after"] = asdict(steps[-1].size) | {"file_bytes": artifact.stat().st_size}
-    report["after"] |= judge(artifact, data, request)
+    report["after"] |= judge(artifact, data, request.training)
     if request.settings.by_weight:
         report["sparsity"] = measure_sparsity(pruned, original, artifact, scratch)
     if meter is not None and request.bench:
@@ -154,13 +145,8 @@ def _open_meter(request: PruneRequest, network: "Network", scratch: Path) -> "Me
     timed = target is not None and target.measure == "latency"
     if not timed and not request.bench:
         return None
-    from edgecv.nn.prune.latency import Meter
-
-    images = check_images(request.data)[:4]
     provider = target.provider if target else "cpu"
-    meter = Meter(scratch / "original.onnx", scratch, images, provider, request.threads, request.seed)
-    meter.export(network, "original.onnx")
-    return meter
+    return open_meter(network, request.data, scratch, provider=provider, threads=request.threads, seed=request.seed)
 
 
 def _clear_steps(folder: Path) -> None:

@@ -7,44 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from edgecv.config.pruning import parse_target
 from edgecv.errors import GateFailedError
-from edgecv.evaluate.statistics import wilson_interval
-from edgecv.progress import Progress
 from edgecv.runtime.host import host_facts, usable_cores
 
 if TYPE_CHECKING:
-    from edgecv.benchmark.report import BenchReport
     from edgecv.nn.network import Network
-    from edgecv.nn.prune.latency import Meter
     from edgecv.nn.prune.steps import PruneRun, Step
-    from edgecv.nn.training_data import TrainingData
     from edgecv.pipeline.prune import PruneRequest
 
 NO_FASTER = (
     "ONNX Runtime runs zeros like any other weight: this model is no faster, it only compresses better; --to removes "
     "whole channels and is faster"
 )
-
-
-def time_both(meter: "Meter", pruned: "Network", progress: Progress) -> dict[str, Any]:
-    """Export the pruned network and time it against the original."""
-    from edgecv.nn.prune.latency import time_ratio
-
-    candidate = meter.export(pruned, "pruned.onnx")
-    bench: BenchReport = meter.compare(candidate, "rapid", progress)
-    first, second = bench.results
-    return {
-        "latency": {
-            "ratio": asdict(time_ratio(bench)),
-            "before_p50_ms": first.latency_p50_ms,
-            "after_p50_ms": second.latency_p50_ms,
-            "provider": meter.provider,
-            "verdict": bench.verdict,
-            "noise": asdict(bench.noise),
-            "threads": first.threads,
-            "n": second.n,
-        },
-        "onnx_bytes": {"before": first.model_bytes, "after": second.model_bytes},
-    }
 
 
 def make_report(request: "PruneRequest", run: "PruneRun", steps: "Sequence[Step]", artifact: Path) -> dict[str, Any]:
@@ -75,16 +48,6 @@ def make_report(request: "PruneRequest", run: "PruneRun", steps: "Sequence[Step]
             n=len(run.data.held_out) if run.data else 0,
         ),
     }
-
-
-def judge(checkpoint: Path, data: "TrainingData | None", request: "PruneRequest") -> dict[str, Any]:
-    """Return held-out top-1 of a checkpoint with its interval; None without data."""
-    if data is None:
-        return {"top1": None, "top1_interval": None}
-    from edgecv.nn.training.evaluation import judge_checkpoint
-
-    right, n = judge_checkpoint(checkpoint, data.held_out, request.training), len(data.held_out)
-    return {"top1": right / n, "top1_interval": list(wilson_interval(right, n))}
 
 
 def measure_sparsity(pruned: "Network", original: Path, artifact: Path, scratch: Path) -> Mapping[str, Any]:

@@ -7,7 +7,8 @@ from torch import nn
 from edgecv.errors import UsageError
 from edgecv.nn.checkpoint import load_network, save_network
 from edgecv.nn.models import build_network, build_outline
-from edgecv.nn.student import count_macs, narrowed, student_of
+from edgecv.nn.size import count_macs
+from edgecv.nn.student import narrowed, student_of
 
 
 def _share(like: str, size: int, macs: float) -> float:

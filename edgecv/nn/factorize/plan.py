@@ -16,7 +16,7 @@ from edgecv.nn.factorize.layers import filled_chain, find_layer, make_step, repl
 from edgecv.nn.factorize.methods import METHODS, Rank
 from edgecv.nn.factorize.select import Found, find_layers
 from edgecv.nn.network import Network
-from edgecv.nn.prune.count import Size, measure_size
+from edgecv.nn.size import Size, measure_size
 from edgecv.progress import Progress, no_progress
 from edgecv.runtime.host import cpu_flags
 

@@ -1,42 +1,13 @@
-"""MACs and parameters of a network, and of copies of it with fewer channels, without memory for their weights."""
+"""What copies of a network with fewer channels would cost, without memory for their weights."""
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from edgecv.nn.prune.groups import ChannelGroup
 from edgecv.nn.prune.removal import Choice, remove_units
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What a network costs.
-
-    Attributes:
-        macs: Multiply-accumulates of one image.
-        params: Parameters.
-    """
-
-    macs: int
-    params: int
-
-    def share_of(self, other: "Size", measure: str) -> float:
-        """Return this over ``other``: ``macs``, or ``params``."""
-        mine, theirs = (self.macs, other.macs) if measure == "macs" else (self.params, other.params)
-        return mine / theirs if theirs else 1.0
-
-
-def measure_size(module: nn.Module, input_size: Sequence[int]) -> Size:
-    """Count one image through ``module``, on whatever device its weights are."""
-    device = next(module.parameters()).device
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        module(torch.empty((1, *input_size), device=device))
-    return Size(counter.get_total_flops() // 2, sum(p.numel() for p in module.parameters()))
+from edgecv.nn.size import Size, measure_size
 
 
 class Sizer:

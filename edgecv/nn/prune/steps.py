@@ -15,13 +15,14 @@ from edgecv.errors import UsageError
 from edgecv.files import sha256_file
 from edgecv.nn.checkpoint import load_network, save_network
 from edgecv.nn.distill.objective import healed_by
+from edgecv.nn.meter import Meter
 from edgecv.nn.network import Network
 from edgecv.nn.pixels import normalize
-from edgecv.nn.prune.count import Size, measure_size
-from edgecv.nn.prune.latency import Meter, Trial, find_fast_choice
+from edgecv.nn.prune.latency import Trial, find_fast_choice
 from edgecv.nn.prune.search import Units, find_choice
 from edgecv.nn.prune.structured import Prunable, analyse
 from edgecv.nn.prune.unstructured import apply_masks, hold_masks, make_masks, masks_of, sparsity
+from edgecv.nn.size import Size, measure_size
 from edgecv.nn.training import FitResult, fit
 from edgecv.nn.training.placement import place
 from edgecv.nn.training_data import TrainingData, evaluation_batches

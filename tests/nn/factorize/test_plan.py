@@ -15,7 +15,7 @@ from edgecv.nn.factorize.layers import apply
 from edgecv.nn.factorize.plan import Factorizable, analyse, find_choice, replace_layers
 from edgecv.nn.factorize.select import find_layers
 from edgecv.nn.network import Network
-from edgecv.nn.prune.count import measure_size
+from edgecv.nn.size import measure_size
 
 SPEC = InputSpec("image", (3, 16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), layout="NCHW", dtype="float32")
 
