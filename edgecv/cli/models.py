@@ -25,7 +25,7 @@ def models(
 
     require_extra("train", "torch", "timm", "torchvision")
     from edgecv.nn.describe import describe_network
-    from edgecv.nn.models import list_networks
+    from edgecv.nn.names import list_networks
 
     names = list_networks(pattern)
     if not names:

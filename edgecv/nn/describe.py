@@ -8,8 +8,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgecv.nn.checkpoint import load_network
-from edgecv.nn.models import build_outline, is_cached
+from edgecv.nn.models import build_outline
 from edgecv.nn.names import is_checkpoint, is_own
+from edgecv.nn.timm_networks import is_cached
 from edgecv.nn.torchvision_networks import TORCHVISION
 from edgecv.nn.weights import WEIGHTS_PACKAGES, package_file
 

@@ -113,7 +113,8 @@ def _export(request: ExportRequest, progress: Progress) -> dict[str, Any]:
     images = check_images(request.data)
     progress("load PyTorch and the network", 0, 1)
     from edgecv.nn.export import ExportSettings, export_network
-    from edgecv.nn.models import build_network, check_name
+    from edgecv.nn.models import build_network
+    from edgecv.nn.names import check_name
 
     check_name(name)
     network = build_network(name, weights=weights, random_init=request.random_init, seed=request.seed)

@@ -45,7 +45,7 @@ def write_new_recipe(request: NewRecipe) -> dict[str, Any]:
     check_output(request.output, force=request.force)
     require_extra("train", "torch", "timm")
     from edgecv.data.folder import open_dataset
-    from edgecv.nn.models import check_name
+    from edgecv.nn.names import check_name
 
     for name in (request.model, request.student):
         if name:

@@ -151,7 +151,7 @@ def check_words(recipe: Recipe, stages: Collection[str]) -> None:
         from edgecv.pipeline.export import require_extra
 
         require_extra("train", "torch", "timm")
-        from edgecv.nn.models import check_name
+        from edgecv.nn.names import check_name
 
         for name in sorted(names):
             check_name(name)

@@ -15,7 +15,7 @@ HEAD = 'schema = 1\nname = "x"\ntitle = "X"\nmodel = "resnet18"\n'
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
 def test_every_shipped_recipe_loads_and_names_real_networks(path: Path) -> None:
-    from edgecv.nn.models import check_name
+    from edgecv.nn.names import check_name
 
     recipe = load_recipe(path.stem)
     assert recipe.name == path.stem

@@ -2,7 +2,8 @@ from pathlib import Path
 
 from edgecv.nn.checkpoint import save_network
 from edgecv.nn.describe import describe_network
-from edgecv.nn.models import build_network, list_networks
+from edgecv.nn.models import build_network
+from edgecv.nn.names import list_networks
 from edgecv.nn.networks import NETWORKS
 from edgecv.nn.student import student_of
 
