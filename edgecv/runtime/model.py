@@ -74,6 +74,7 @@ class Model:
         provider: str = "cpu",
         threads: int | str = "auto",
         size: tuple[int, int] | None = None,
+        policy: str = "strict",
     ) -> "Model":
         """Open a model file.
 
@@ -82,6 +83,8 @@ class Model:
             provider: See :func:`~edgecv.runtime.session.open_session`.
             threads: Intra-op threads, or ``"auto"``.
             size: ``(height, width)`` in pixels to run a model of dynamic size at, instead of its default.
+            policy: What the file may hold; ``relaxed`` for a file of your own that ``strict`` refuses. See
+                :data:`~edgecv.runtime.policy.POLICIES`.
 
         Raises:
             UsageError: Not a model, without a manifest, not a classifier, or an argument of a wrong type or value.
@@ -90,7 +93,7 @@ class Model:
         if not isinstance(path, str | os.PathLike | bytes | bytearray | memoryview):
             raise UsageError(f"a model cannot be a {type(path).__name__}; give a path or the bytes of an ONNX file.")
         source = Path(path) if isinstance(path, str | os.PathLike) else bytes(path)
-        return cls(open_session(source, provider=provider, threads=threads), size)
+        return cls(open_session(source, provider=provider, threads=threads, policy=policy), size)
 
     @property
     def manifest(self) -> Manifest:

@@ -4,30 +4,15 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from edgecv.errors import UsageError
+from edgecv.runtime.model_bytes import ModelBytes
 from edgecv.runtime.native_log import plain_message
 from edgecv.runtime.providers import PROVIDERS, is_plugin, plugin_devices
 
 _SILENT = 4  # fatal messages only: an error reaches the user as an exception, in one sentence
 _NO_FOLDER = os.path.join(os.devnull, "none")  # under a file, so it can never exist
-
-
-@dataclass(frozen=True, slots=True)
-class ModelBytes:
-    """A model to open.
-
-    Attributes:
-        data: The ONNX file's bytes.
-        name: The file, for messages.
-        folder: Where its external weights may be read from; None for nowhere.
-    """
-
-    data: bytes
-    name: str
-    folder: Path | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edgecv.errors import EnvironmentRefusedError, UsageError
-from edgecv.files import MAX_MODEL_BYTES, read_file
-from edgecv.manifest import Manifest, from_metadata
+from edgecv.manifest import Manifest
 from edgecv.runtime.host import usable_cores
+from edgecv.runtime.model_bytes import ModelBytes, read_model
 from edgecv.runtime.native_log import capture_stderr, cause, plain_message
-from edgecv.runtime.ort_session import ModelBytes, RunOptions, create_session, node_share
+from edgecv.runtime.ort_session import RunOptions, create_session, node_share
 from edgecv.runtime.owners import load_onnxruntime
 from edgecv.runtime.providers import PROVIDERS, check_installed, is_plugin, parse_providers
 
@@ -51,6 +51,7 @@ def open_session(
     threads: int | str = "auto",
     profile_prefix: str | None = None,
     optimize: bool = True,
+    policy: str | None = None,
 ) -> Session:
     """Open a model on the provider asked for.
 
@@ -66,18 +67,18 @@ def open_session(
         threads: Intra-op threads, or ``"auto"``: min(affinity, cgroup quota, physical cores).
         profile_prefix: Write ONNX Runtime's profile to a file of this prefix.
         optimize: Let ONNX Runtime fuse and fold; False runs the graph as it stands.
+        policy: What the file may hold, by name in :data:`~edgecv.runtime.policy.POLICIES`; None is ``standard``, or
+            what the environment variable ``EDGECV_POLICY`` says.
 
     Raises:
-        UsageError: The file is missing, not a regular file, not a valid model, or an option is wrong.
+        UsageError: The file is missing, not a regular file, not a valid model, not one the policy allows, or an option
+            is wrong.
         EnvironmentRefusedError: No ONNX Runtime, or none of the providers starts here.
     """
     names = parse_providers(provider)
     count, notes = thread_count(threads)
     ort = load_onnxruntime()
-    if isinstance(model, bytes):
-        source = ModelBytes(model, "<bytes>", None)
-    else:
-        source = ModelBytes(read_file(model, "model", MAX_MODEL_BYTES), str(model), model.resolve().parent)
+    source, manifest = read_model(model, policy)
     run = RunOptions(count, profile_prefix, optimize)
     refused: list[str] = []
     for i, name in enumerate(names):
@@ -88,7 +89,6 @@ def open_session(
             continue
         if refused:
             notes.append(f"{name} instead of {','.join(names[:i])}: {' '.join(refused)}")
-        manifest = _manifest(session, source.name)
         if manifest is not None and manifest.source.get("weights") == "random-init":
             notes = [*notes, f"{source.name} has random weights: its answers mean nothing"]
         return Session(session, manifest, tuple(share), share, count, source.name, tuple(notes))
@@ -165,10 +165,3 @@ def _refusal(name: str, what: str, reason: str) -> EnvironmentRefusedError:
         f"provider '{name}' {what}{': ' if reason else ''}{reason}; "
         f"{f'it needs {needs}; ' if needs else ''}{DOCTOR_HINT}"
     )
-
-
-def _manifest(session: Any, name: str) -> Manifest | None:
-    metadata: Mapping[str, str] = {}
-    with contextlib.suppress(UnicodeDecodeError):  # not text, so not ours
-        metadata = session.get_modelmeta().custom_metadata_map
-    return from_metadata(metadata, name)

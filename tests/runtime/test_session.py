@@ -185,8 +185,6 @@ def changed(tmp_path: Path, change: str) -> Path:
         model.ir_version = 99
     elif change == "input":
         model.graph.node[4].input[0] = "nowhere"
-    elif change == "weight":
-        model.graph.initializer[0].raw_data = b"12"
     onnx.save(model, tmp_path / "changed.onnx")
     return tmp_path / "changed.onnx"
 
@@ -198,14 +196,13 @@ def changed(tmp_path: Path, change: str) -> Path:
         ("opset", "Opset 99"),
         ("ir", "needs what this ONNX Runtime lacks .*IR version: 99"),
         ("input", "cannot be run .*'nowhere'"),
-        ("weight", "cannot be run .*does not match expected size"),
     ],
 )
 def test_invalid_graphs_give_onnxruntimes_reason(
     change: str, reason: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UsageError, match=reason) as e:
-        open_session(changed(tmp_path, change))
+        open_session(changed(tmp_path, change), policy="relaxed")  # the others refuse an unknown operator themselves
     assert "onnxruntime_src" not in str(e.value)
     assert capfd.readouterr() == ("", "")
 
@@ -237,7 +234,7 @@ def test_weights_beside_the_model_are_read_from_its_folder_only(
     (tmp_path / "elsewhere").mkdir()
     np.zeros(400, np.float32).tofile(tmp_path / "elsewhere" / "model.onnx.data")
     monkeypatch.chdir(tmp_path / "elsewhere")
-    with pytest.raises(UsageError, match="keeps weights in a file that cannot be used"):
+    with pytest.raises(UsageError, match=r"model.onnx.data' does not exist"):
         open_session(path)
     np.arange(400, dtype=np.float32).tofile(tmp_path / "models" / "model.onnx.data")
     (result,) = open_session(path).session.run(None, {"x": np.zeros(400, np.float32)})
@@ -248,14 +245,14 @@ def test_model_given_as_bytes_reads_no_file(tmp_path: Path, monkeypatch: pytest.
     path = external(tmp_path, "model.onnx.data")
     np.zeros(400, np.float32).tofile(tmp_path / "model.onnx.data")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="keeps weights in a file that cannot be used"):
+    with pytest.raises(UsageError, match="keeps weights outside the file"):
         open_session(path.read_bytes())
 
 
 def test_weights_outside_the_models_folder_are_refused(tmp_path: Path) -> None:
     np.zeros(400, np.float32).tofile(tmp_path / "outside.bin")
     for location in ("../outside.bin", str(tmp_path / "outside.bin")):
-        with pytest.raises(UsageError, match="keeps weights in a file that cannot be used"):
+        with pytest.raises(UsageError, match="points to weights outside its own folder"):
             open_session(external(tmp_path / "models", location))
 
 
