@@ -5,14 +5,15 @@ import timm
 import torch
 
 from edgecv.errors import EnvironmentRefusedError, UsageError
-from edgecv.nn import models, torchvision_networks
+from edgecv.nn import models, timm_networks, torchvision_networks
+from edgecv.nn.names import check_name, list_networks
 
 
 def test_names_of_both_libraries_are_listed() -> None:
-    names = models.list_networks()
+    names = list_networks()
     assert {"resnet50", "tf_efficientnet_lite0", "torchvision:resnet50"} <= set(names)
-    assert all(n.startswith("mobilenetv3") for n in models.list_networks("mobilenetv3*"))
-    assert "resnet50.a1_in1k" in models.list_networks("resnet50.*")
+    assert all(n.startswith("mobilenetv3") for n in list_networks("mobilenetv3*"))
+    assert "resnet50.a1_in1k" in list_networks("resnet50.*")
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_names_of_both_libraries_are_listed() -> None:
 )
 def test_an_unknown_name_shows_the_nearest(name: str, hint: str) -> None:
     with pytest.raises(UsageError, match=hint.replace(".", r"\.")):
-        models.check_name(name)
+        check_name(name)
 
 
 def test_package_weights_bring_their_own_normalisation_and_labels() -> None:
@@ -83,9 +84,9 @@ def test_weights_that_cannot_be_downloaded_are_an_environment_error(monkeypatch:
     def unreachable(*args: object, **kwargs: object) -> None:
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr(models, "check_reachable", unreachable)
+    monkeypatch.setattr(timm_networks, "check_reachable", unreachable)
     monkeypatch.setattr(torchvision_networks, "check_reachable", unreachable)
-    monkeypatch.setattr(models, "is_cached", lambda name: False)
+    monkeypatch.setattr(timm_networks, "is_cached", lambda name: False)
     monkeypatch.setenv("TORCH_HOME", "/nonexistent")
     for name in ("resnet18", "torchvision:resnet18"):
         with pytest.raises(EnvironmentRefusedError, match="--random-init"):
