@@ -89,7 +89,7 @@ def test_a_graph_that_contradicts_itself_or_its_manifest_is_refused(tmp_path: Pa
     proto = onnx.load(build_tiny_model(tmp_path / "m.onnx"))
     proto.graph.initializer[2].dims[0] = 1 << 30
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
-    with pytest.raises(UsageError, match="its shape .* says 115964116992"):
+    with pytest.raises(UsageError, match=r"its shape .* says 115964116992"):
         model_file.load_model(tmp_path / "m.onnx")
     proto = onnx.load(build_tiny_model(tmp_path / "n.onnx"))
     proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7

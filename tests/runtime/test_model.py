@@ -199,7 +199,7 @@ def test_nan_answers_are_an_error_not_a_prediction(tmp_path: Path) -> None:
     onnx.save(built, path)
     with pytest.raises(UsageError, match="answers with NaN"):
         Model.load(path, policy="relaxed")(RED)
-    with pytest.raises(UsageError, match="'head.bias' holds NaN"):
+    with pytest.raises(UsageError, match=r"'head.bias' holds NaN"):
         Model.load(path)
 
 
