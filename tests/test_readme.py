@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, write_color_folder
 
 from edgecv.cli.main import main
 from edgecv.data.samples import sample_halves
@@ -43,7 +43,7 @@ def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_the_readme_does_what_it_says(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main_job, more = (block.strip().splitlines() for block in _blocks("sh"))
+    main_job, _, more = (block.strip().splitlines() for block in _blocks("sh"))
     for line in main_job:
         _run(line.replace("--int8 --data photos/calib", "--int8 --data photos/calib --no-bench"), capsys)
     for code in _blocks("python"):
@@ -51,6 +51,17 @@ def test_the_readme_does_what_it_says(photographs: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out.strip()
     for line in more:
         _run(line.replace("-n 8", "-n 2"), capsys)
+
+
+@pytest.mark.slow
+def test_the_way_from_a_big_network_to_a_small_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_color_folder(tmp_path / "photos/train", size=32)
+    monkeypatch.chdir(tmp_path)
+    little = "--epochs 1 --input-size 32 --batch 6 --threads 1 --workers 0 --precision float32"
+    for line in _blocks("sh")[1].strip().splitlines():
+        _run(re.sub(r"--epochs \d+", little, line), capsys)
 
 
 def _run(line: str, capsys: pytest.CaptureFixture[str]) -> None:
