@@ -11,7 +11,7 @@ CRITERIA = "l1 l2 bn-scale taylor random"
 SCOPES = "global layer"
 MEASURES = ("macs", "params", "latency")
 
-LANES = {"avx512f": 16, "avx512_vnni": 16, "avx2": 8, "avx_vnni": 8, "asimd": 4, "sve": 4}
+LANES = {"avx512f": 16, "avx512_vnni": 16, "avx2": 8, "avx_vnni": 8, "asimd": 4, "sve": 4, "simd128": 4}
 """float32 numbers in one vector register, by instruction set in /proc/cpuinfo's names."""
 
 DEPTHWISE_WIDTH = 16

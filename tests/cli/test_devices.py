@@ -35,7 +35,7 @@ def test_a_profile_is_shown_with_sources_and_what_is_not_measured(capsys: pytest
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["show", "rpi4"], 2, "Did you mean 'rpi5'"),
+        (["show", "rpi6"], 2, "Did you mean 'rpi5'"),
         (["show", "qemu-x86:Haswell"], 2, "edgecv verify --data DIR --device qemu-x86:Haswell"),
         (["setup", "rpi5"], 2, "only 'qemu-x86' does"),
         (["setup", "qemu-x86"], 3, "'apt-get' is not on this machine"),
