@@ -11,8 +11,10 @@ import typer
 
 import edgecv
 from edgecv.cli.interrupt import end_on_signals
+from edgecv.cli.options import restored_policy
 from edgecv.cli.output import open_closed_streams, say
 from edgecv.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EdgecvError
+from edgecv.runtime.caution import try_models_first
 
 MAX_MESSAGE = 600
 """Characters of an error message: a library's own text inside it can be pages long."""
@@ -53,6 +55,8 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         {
             "list": "edgecv.cli.devices:list_devices",
             "show": "edgecv.cli.devices:show",
+            "probe": "edgecv.cli.devices:probe",
+            "check": "edgecv.cli.devices:check",
             "setup": "edgecv.cli.devices:setup",
         },
     ),
@@ -108,7 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")
         logging.disable(logging.ERROR)
     try:
-        result = build_app()(args=arguments, standalone_mode=False)
+        with restored_policy():
+            result = build_app()(args=arguments, standalone_mode=False)
         if result == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C
             return _interrupted()
         return result if isinstance(result, int) else EXIT_OK
@@ -144,4 +149,5 @@ def run() -> None:
     """Console entry point."""
     open_closed_streams()
     end_on_signals()
+    try_models_first()
     sys.exit(main())

@@ -10,7 +10,10 @@ from typing import Any
 
 import edgecv
 
-_INT8_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve", "sme")
+_INT8_FLAGS = (
+    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimdhp", "asimddp", "i8mm", "bf16",
+    "sve", "sme",
+)  # fmt: skip
 
 
 def usable_cores() -> int:

@@ -55,3 +55,32 @@ def test_what_cannot_be_is_one_sentence(
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_this_machine_is_probed_and_agrees_with_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["devices", "probe", "-o", "mine.toml", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["artifact"] == "mine.toml"
+    assert main(["devices", "probe", "-o", "mine.toml"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["devices", "probe", "-o", "mine.json"]) == 2
+    capsys.readouterr()
+    assert main(["devices", "check", "mine.toml"]) == 0
+    assert "agrees with this machine" in capsys.readouterr().out
+
+
+def test_a_profile_of_another_machine_fails_the_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "check", "web-wasm", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"].startswith("this machine is not as 'web-wasm' says: arch, isa")
+
+
+def test_tables_of_a_profile_are_shown_key_by_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "show", "apple-m"]) == 0
+    assert "provider_options.coreml.ModelFormat" in capsys.readouterr().out
+    assert main(["devices", "show", "rpi4"]) == 0
+    out = capsys.readouterr().out
+    assert "connection.host" in out
+    assert "limits" not in out
