@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgecv.cli.options import Debug, Force, Json, Output, Quiet, Seed
+from edgecv.cli.options import Debug, Force, Json, Output, Quiet, Seed, Trust
 from edgecv.cli.output import emit, progress_bar
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def bench(
     ] = None,
     output: Output = None,
     force: Force = False,
+    trust: Trust = False,
     as_json: Json = False,
     quiet: Quiet = False,
     seed: Seed = 0,
@@ -43,12 +44,16 @@ def bench(
     from edgecv.benchmark.reference import models_to_time
     from edgecv.benchmark.tables import noise_notes, profile_tables, result_notes, result_tables
     from edgecv.files import check_output
+    from edgecv.runtime.model_bytes import read_model
+    from edgecv.workspace import current_model
 
     chosen, batches = find_preset(preset), _batches(batch)
     if output is not None:
         check_output(output, force=force, inputs=tuple(models or ()))
     images = _images(data)
     with progress_bar(as_json=as_json, quiet=quiet) as progress:
+        for model in models or [current_model()]:
+            read_model(model)  # refused here and now, before a worker opens it
         taken, notes = models_to_time(models or [])
         candidates = plan_candidates(taken, provider or ["cpu"], batches, _words(threads, "--threads"))
         extras = Extras(images=images, profile=profile)

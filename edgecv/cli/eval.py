@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgecv.cli.options import BatchSize, DataDir, Debug, Json, Provider, Quiet, Seed, Threads
+from edgecv.cli.options import BatchSize, DataDir, Debug, Json, Provider, Quiet, Seed, Threads, Trust
 from edgecv.cli.output import emit, progress_bar
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def evaluate(
     threads: Threads = "auto",
     batch: BatchSize = 8,
     limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="Images to use, evenly spaced.")] = None,
+    trust: Trust = False,
     as_json: Json = False,
     quiet: Quiet = False,
     seed: Seed = 0,

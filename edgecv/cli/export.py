@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from edgecv.cli.options import Debug, Force, Json, Output, Quiet, Seed, named_path
+from edgecv.cli.options import Debug, Force, Json, Output, Quiet, Seed, Trust, named_path
 from edgecv.cli.output import emit, progress_bar
 
 
@@ -33,6 +33,7 @@ def export(
     interpolation: Annotated[str, typer.Option("--interpolation", help="Adopting: resize filter.")] = "bicubic",
     crop_pct: Annotated[float, typer.Option("--crop-pct", help="Adopting: share kept by the crop.")] = 0.875,
     force: Force = False,
+    trust: Trust = False,
     as_json: Json = False,
     quiet: Quiet = False,
     seed: Seed = 0,

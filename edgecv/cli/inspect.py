@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgecv.cli.options import BatchSize, Debug, Force, Json, Provider, Quiet, Seed, Threads
+from edgecv.cli.options import BatchSize, Debug, Force, Json, Provider, Quiet, Seed, Threads, Trust
 from edgecv.cli.output import emit, progress_bar
 from edgecv.text import megabytes
 
@@ -28,6 +28,7 @@ def inspect(
     threads: Threads = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A picture as well: FILE.png.")] = None,
     force: Force = False,
+    trust: Trust = False,
     as_json: Json = False,
     quiet: Quiet = False,
     seed: Seed = 0,

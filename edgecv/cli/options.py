@@ -1,9 +1,14 @@
 """Options that mean the same in every command."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+_POLICY = "EDGECV_POLICY"  # edgecv.runtime.model_bytes reads it
 
 
 def named_path(text: str) -> Path:
@@ -13,6 +18,28 @@ def named_path(text: str) -> Path:
     return Path(text)
 
 
+def _trust(value: bool) -> bool:
+    if value:
+        os.environ[_POLICY] = "relaxed"  # the environment, because child processes open models too
+    return value
+
+
+@contextmanager
+def restored_policy() -> Iterator[None]:
+    """Undo ``--trust`` when the command is over."""
+    before = os.environ.get(_POLICY)
+    try:
+        yield
+    finally:
+        os.environ.pop(_POLICY, None)
+        if before is not None:
+            os.environ[_POLICY] = before
+
+
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", callback=_trust, help="The models are mine: allow loops, foreign operators, any weights."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the verdict and errors.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]

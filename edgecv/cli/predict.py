@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecv.cli.options import Debug, Json, Provider, Quiet, Seed, Threads
+from edgecv.cli.options import Debug, Json, Provider, Quiet, Seed, Threads, Trust
 from edgecv.cli.output import emit, progress_bar, say
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def predict(
     top: Top = 5,
     provider: Provider = "cpu",
     threads: Threads = "auto",
+    trust: Trust = False,
     as_json: Json = False,
     quiet: Quiet = False,
     seed: Seed = 0,
@@ -34,7 +35,7 @@ def predict(
     from edgecv.workspace import current_model
 
     path = model or current_model()
-    with Model.load(path, provider=provider, threads=threads) as network:
+    with Model.load(path, provider=provider, threads=threads, policy="relaxed" if trust else "strict") as network:
         session = network.session
         with progress_bar(as_json=as_json, quiet=quiet) as progress:
             found, failed = _classify(network, images, top, progress)

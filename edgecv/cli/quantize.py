@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgecv.cli.options import Debug, Force, Json, Output, Provider, Quiet, Seed, Threads, named_path
+from edgecv.cli.options import Debug, Force, Json, Output, Provider, Quiet, Seed, Threads, Trust, named_path
 from edgecv.cli.output import emit, progress_bar
 from edgecv.text import megabytes
 
@@ -78,6 +78,7 @@ def quantize(
     provider: Provider = "cpu",
     threads: Threads = "auto",
     force: Force = False,
+    trust: Trust = False,
     as_json: Json = False,
     quiet: Quiet = False,
     seed: Seed = 0,

@@ -75,6 +75,7 @@ class Model:
         threads: int | str = "auto",
         size: tuple[int, int] | None = None,
         policy: str = "strict",
+        isolate: bool = False,
     ) -> "Model":
         """Open a model file.
 
@@ -85,6 +86,8 @@ class Model:
             size: ``(height, width)`` in pixels to run a model of dynamic size at, instead of its default.
             policy: What the file may hold; ``relaxed`` for a file of your own that ``strict`` refuses. See
                 :data:`~edgecv.runtime.policy.POLICIES`.
+            isolate: Open and run it once in a child process first, so that a file that crashes or hangs ONNX Runtime
+                is an error here; for files from strangers. Costs about half a second when the file is new.
 
         Raises:
             UsageError: Not a model, without a manifest, not a classifier, or an argument of a wrong type or value.
@@ -93,7 +96,8 @@ class Model:
         if not isinstance(path, str | os.PathLike | bytes | bytearray | memoryview):
             raise UsageError(f"a model cannot be a {type(path).__name__}; give a path or the bytes of an ONNX file.")
         source = Path(path) if isinstance(path, str | os.PathLike) else bytes(path)
-        return cls(open_session(source, provider=provider, threads=threads, policy=policy), size)
+        session = open_session(source, provider=provider, threads=threads, policy=policy, isolate=isolate)
+        return cls(session, size)
 
     @property
     def manifest(self) -> Manifest:

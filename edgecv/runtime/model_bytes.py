@@ -8,6 +8,7 @@ from pathlib import Path
 from edgecv.errors import UsageError
 from edgecv.files import MAX_MODEL_BYTES, check_regular_file, read_file
 from edgecv.manifest import KEY, Manifest, from_metadata
+from edgecv.runtime.caution import tries_models_first
 from edgecv.runtime.onnx_reader import OnnxModel
 from edgecv.runtime.policy import Policy, check_model, find_policy
 
@@ -32,12 +33,15 @@ class ModelBytes:
     folder: Path | None
 
 
-def read_model(model: Path | bytes, policy: str | None = None) -> tuple[ModelBytes, Manifest | None]:
+def read_model(
+    model: Path | bytes, policy: str | None = None, *, isolate: bool = False
+) -> tuple[ModelBytes, Manifest | None]:
     """Read a model file once, check it, and return its bytes with its manifest (None for a foreign model).
 
     Args:
         model: Path of an ONNX file, or its bytes, whose weights must all be inside.
         policy: By name; None: what :data:`POLICY_VARIABLE` says, else :data:`DEFAULT_POLICY`.
+        isolate: Open and run it once in a child process first (:mod:`edgecv.runtime.isolate`).
 
     Raises:
         UsageError: Not a regular file, not an ONNX file, against the policy, with weights outside the model's own
@@ -49,7 +53,12 @@ def read_model(model: Path | bytes, policy: str | None = None) -> tuple[ModelByt
     else:
         folder = model.resolve().parent if rules.external else None
         source = ModelBytes(read_file(model, "model", MAX_MODEL_BYTES), str(model), folder)
-    return source, check_source(source, rules)
+    manifest = check_source(source, rules)
+    if isolate or (tries_models_first() and not rules.anything and not isinstance(model, bytes)):
+        from edgecv.runtime.isolate import try_once
+
+        try_once(source)
+    return source, manifest
 
 
 def check_source(source: ModelBytes, rules: Policy) -> Manifest | None:

@@ -52,6 +52,7 @@ def open_session(
     profile_prefix: str | None = None,
     optimize: bool = True,
     policy: str | None = None,
+    isolate: bool = False,
 ) -> Session:
     """Open a model on the provider asked for.
 
@@ -69,6 +70,7 @@ def open_session(
         optimize: Let ONNX Runtime fuse and fold; False runs the graph as it stands.
         policy: What the file may hold, by name in :data:`~edgecv.runtime.policy.POLICIES`; None is ``standard``, or
             what the environment variable ``EDGECV_POLICY`` says.
+        isolate: Open and run it once in a child process first, whose time and memory are limited.
 
     Raises:
         UsageError: The file is missing, not a regular file, not a valid model, not one the policy allows, or an option
@@ -78,7 +80,7 @@ def open_session(
     names = parse_providers(provider)
     count, notes = thread_count(threads)
     ort = load_onnxruntime()
-    source, manifest = read_model(model, policy)
+    source, manifest = read_model(model, policy, isolate=isolate)
     run = RunOptions(count, profile_prefix, optimize)
     refused: list[str] = []
     for i, name in enumerate(names):
