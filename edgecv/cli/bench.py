@@ -1,7 +1,7 @@
 """``edgecv bench``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,7 @@ from edgecv.cli.output import emit, progress_bar
 
 if TYPE_CHECKING:
     from edgecv.benchmark.report import BenchReport
+    from edgecv.progress import Progress
 
 
 def bench(
@@ -30,6 +31,9 @@ def bench(
     data: Annotated[
         Path | None, typer.Option("--data", help="Photographs as inputs; times decode → label as well.")
     ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="Time there: a profile with a connection ('edgecv devices list').")
+    ] = None,
     output: Output = None,
     force: Force = False,
     trust: Trust = False,
@@ -38,7 +42,7 @@ def bench(
     seed: Seed = 0,
     debug: Debug = False,
 ) -> None:
-    """Time models on this machine, interleaved, each in its own process; ratios with intervals."""
+    """Time models on this machine or a device, interleaved, each in its own process; ratios with intervals."""
     from edgecv.benchmark.latency import Extras, run_benchmark
     from edgecv.benchmark.plan import find_preset, plan_candidates
     from edgecv.benchmark.reference import models_to_time
@@ -55,9 +59,16 @@ def bench(
         for model in models or [current_model()]:
             read_model(model)  # refused here and now, before a worker opens it
         taken, notes = models_to_time(models or [])
-        candidates = plan_candidates(taken, provider or ["cpu"], batches, _words(threads, "--threads"))
-        extras = Extras(images=images, profile=profile)
-        report = run_benchmark(candidates, chosen, seed=seed, extras=extras, progress=progress)
+        counts = _words(threads, "--threads")
+        if device is not None:
+            report, there = _on_device(
+                device, data, (taken, provider, batches, counts, preset, profile, seed), progress
+            )
+            notes += there
+        else:
+            candidates = plan_candidates(taken, provider or ["cpu"], batches, counts)
+            extras = Extras(images=images, profile=profile)
+            report = run_benchmark(candidates, chosen, seed=seed, extras=extras, progress=progress)
     path = _keep(report, output, notes)
     emit(
         {**report.to_dict(), "notes": notes, "artifact": str(path or "")},
@@ -69,6 +80,26 @@ def bench(
         artifact=path,
         next_command=f"edgecv compare {path} LATER.json --max-regress 3%" if path else "",
     )
+
+
+def _on_device(
+    name: str, data: Path | None, asked: tuple[Any, ...], progress: "Progress"
+) -> tuple["BenchReport", list[str]]:
+    """Run the benchmark where a profile's connection leads, by default on the profile's first provider and threads."""
+    from edgecv.config.device import load_device
+    from edgecv.errors import UsageError
+    from edgecv.pipeline.remote_bench import RemotePlan, bench_on_device
+
+    if data is not None:
+        raise UsageError("--data times photographs on this machine only; leave it out with --device.")
+    profile = load_device(name)
+    models, providers, batches, threads, preset, by_layer, seed = asked
+    if threads == ["auto"] and profile.threads:
+        threads = [str(profile.threads)]
+    plan = RemotePlan(
+        tuple(models), tuple(providers or profile.providers[:1]), tuple(batches), tuple(threads), preset, by_layer, seed
+    )
+    return bench_on_device(profile, plan, progress=progress)
 
 
 def _keep(report: "BenchReport", output: Path | None, notes: list[str]) -> Path | None:

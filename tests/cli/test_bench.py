@@ -255,6 +255,7 @@ def set_bias(path: Path, value: float) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("trusted_models")
 def test_outputs_that_are_not_finite_are_in_the_verdict(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = set_bias(build_tiny_model(model.with_name("bad.onnx")), np.nan)
     for models, end in (([bad], "bad.onnx"), ([model, bad], "bad.onnx"), ([model], "")):
@@ -292,3 +293,40 @@ def test_model_whose_name_is_not_unicode_is_timed_and_the_report_can_be_read(
     assert "half\\udcff.onnx takes" in capsys.readouterr().out
     assert main(["compare", "a.json", "a.json", "--json"]) == 0
     assert printed(capsys)["changes"][0]["before"].startswith("half\udcff.onnx")
+
+
+def _reachable(tmp_path: Path, text: str = 'kind = "local"') -> Path:
+    profile = tmp_path / "near.toml"
+    profile.write_text(
+        'schema = 1\nname = "near"\ntitle = "Near"\narch = "x86_64"\nisa = []\nproviders = ["cpu"]\nthreads = 1\n'
+        f'onnxruntime = "1.22"\nsources = []\n[connection]\n{text}\nfolder = "{tmp_path / "device"}"\n'
+    )
+    return profile
+
+
+@pytest.mark.slow
+def test_a_device_of_the_users_own_is_timed_where_it_is(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", str(tiny_model), "--device", str(_reachable(tmp_path)), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["results"][0]["model"] == str(tiny_model)
+    assert found["results"][0]["threads"] == 1
+    assert any("measured on 'near' by way of local" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--device", "x86-vnni"], 5, "says no way to reach the device"),
+        (["--device", "rpi9"], 2, "no device 'rpi9'"),
+    ],
+)
+def test_a_device_that_cannot_be_timed_is_one_sentence(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+) -> None:
+    assert main(["bench", str(tiny_model), *arguments, "-q"]) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

@@ -102,3 +102,17 @@ def test_an_option_is_no_host(loopback: Loopback) -> None:
 def test_failures_of_the_command_are_not_those_of_ssh() -> None:
     assert explain("board", 3, "Permission denied") == ""
     assert "cannot be used over ssh: kex_exchange: strange" in explain("board", 255, "kex_exchange: strange")
+
+
+@pytest.mark.slow
+def test_a_benchmark_runs_there_and_its_report_comes_back(loopback: Loopback, tiny_model: Path) -> None:
+    from edgecv.pipeline.remote_bench import RemotePlan, bench_on_device
+
+    plan = RemotePlan((tiny_model,), ("cpu",), (1,), ("1",), "rapid")
+    report, notes = bench_on_device(loopback.profile(), plan)
+    assert report.results[0].model == str(tiny_model)
+    assert report.results[0].latency_p50_ms > 0
+    assert "by way of ssh" in notes[0]
+    assert not loopback.left_behind()
+    _, notes = bench_on_device(loopback.profile(), plan)
+    assert "nothing sent, all was there" in notes[0]
