@@ -106,6 +106,12 @@ def write_color_folder(root: Path, per_class: int = 6, size: int = 48, seed: int
 
 
 @pytest.fixture
+def trusted_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this test open models with loops, or weights that are not finite."""
+    monkeypatch.setenv("EDGECV_POLICY", "relaxed")
+
+
+@pytest.fixture
 def tiny_model(tmp_path: Path) -> Path:
     return build_tiny_model(tmp_path / "tiny.onnx")
 

@@ -99,6 +99,7 @@ def test_worker_keeps_its_pipe_clean_of_what_libraries_print(
             child.ask("memory")
 
 
+@pytest.mark.usefixtures("trusted_models")
 def test_nan_outputs_are_seen(tmp_path: Path) -> None:
     path = build_tiny_model(tmp_path / "nan.onnx")
     model = onnx.load(path)
@@ -145,6 +146,7 @@ def test_killed_worker_hints_at_memory(candidate: Candidate) -> None:
             child.ask("memory")
 
 
+@pytest.mark.usefixtures("trusted_models")
 def test_hung_worker_is_ended_and_named(tmp_path: Path) -> None:
     path = build_endless_model(tmp_path / "endless.onnx")
     with pytest.raises(EnvironmentRefusedError, match=r"endless\.onnx on cpu .* did not answer within 2 s"):
@@ -155,6 +157,7 @@ def test_hung_worker_is_ended_and_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize("endless", [False, True])
+@pytest.mark.usefixtures("trusted_models")
 def test_worker_ends_with_its_parent(tmp_path: Path, endless: bool) -> None:
     model = build_endless_model(tmp_path / "m.onnx") if endless else build_tiny_model(tmp_path / "m.onnx")
     script = (

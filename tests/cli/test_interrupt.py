@@ -84,7 +84,7 @@ def test_a_signal_ends_a_model_that_never_comes_back(
     write_color_folder(tmp_path / "data", per_class=4)
     build_endless_classifier(tmp_path / "endless.onnx")
     before = set(tmp_path.rglob("*"))
-    with started(PROGRAM, *command, cwd=tmp_path) as process:
+    with started(PROGRAM, *command, "--trust", cwd=tmp_path) as process:
         wait_until_busy(process.pid)
         process.send_signal(number)
         out, err = process.communicate(timeout=20)

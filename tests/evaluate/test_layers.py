@@ -84,6 +84,7 @@ def test_a_small_loss_is_placed_though_nothing_falls_below_the_threshold(
     assert report.largest_step == "c1"
 
 
+@pytest.mark.usefixtures("trusted_models")
 def test_nan_counts_as_departed(tiny_model: Path, color_folder: Path, tmp_path: Path) -> None:
     candidate = with_changed_weight(build_tiny_model(tmp_path / "c.onnx"), "conv2.bias", np.nan)
     report = first_departing_layer(tiny_model, candidate, open_dataset(color_folder), images=1)

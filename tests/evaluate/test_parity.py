@@ -87,6 +87,7 @@ def test_a_broken_candidate_fails_and_names_the_class_that_lost_most(tiny_model:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.usefixtures("trusted_models")
 def test_outputs_that_are_not_finite_fail_without_labels_too_and_have_no_figures(
     tiny_model: Path, color_folder: Path, tmp_path: Path, value: float
 ) -> None:
@@ -98,6 +99,7 @@ def test_outputs_that_are_not_finite_fail_without_labels_too_and_have_no_figures
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.usefixtures("trusted_models")
 def test_outputs_that_are_not_finite_never_pass(
     tiny_model: Path, color_folder: Path, tmp_path: Path, value: float
 ) -> None:
