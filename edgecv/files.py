@@ -1,6 +1,7 @@
 """Reading files that may come from anywhere, and writing files that are never half there."""
 
 import atexit
+import errno
 import functools
 import hashlib
 import os
@@ -33,8 +34,40 @@ def check_regular_file(path: Path, what: str, max_bytes: int) -> int:
         info = path.stat()
     except FileNotFoundError:
         raise UsageError(f"{what} '{path}' does not exist; check the path.") from None
+    except (OSError, ValueError) as e:
+        raise UsageError(_unreadable(path, what, e)) from e
+    return _checked_size(info, path, what, max_bytes)
+
+
+def read_file(path: Path, what: str, max_bytes: int, *, follow_links: bool = True) -> bytes:
+    """Read a whole regular file after the checks of :func:`check_regular_file`, made on the open file itself.
+
+    Args:
+        path: The file.
+        what: What it is to the user, for messages.
+        max_bytes: Refuse anything larger.
+        follow_links: A path that a user named may be a link; one that a file from elsewhere names may not.
+
+    Raises:
+        UsageError: As :func:`check_regular_file`; a link where none is followed; a file that grows meanwhile.
+    """
+    check_regular_file(path, what, max_bytes)  # opening a device can have effects of its own
+    # Not blocking: the path may have become a FIFO, which would wait for a writer for ever.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_links else os.O_NOFOLLOW)
+    try:
+        with open(os.open(path, flags), "rb") as f:
+            size = _checked_size(os.fstat(f.fileno()), path, what, max_bytes)
+            data = f.read(size + 1)
     except OSError as e:
-        raise UsageError(f"{what} '{path}' cannot be read: {e.strerror}.") from e
+        if e.errno == errno.ELOOP and not follow_links:
+            raise UsageError(f"{what} '{path}' is a link; put the file itself there.") from e
+        raise UsageError(_unreadable(path, what, e)) from e
+    if len(data) > size:
+        raise UsageError(f"{what} '{path}' grew while it was read; try again when it is whole.")
+    return data
+
+
+def _checked_size(info: os.stat_result, path: Path, what: str, max_bytes: int) -> int:
     if stat.S_ISDIR(info.st_mode):
         raise UsageError(f"{what} '{path}' is a folder; name a file.")
     if not stat.S_ISREG(info.st_mode):
@@ -46,17 +79,9 @@ def check_regular_file(path: Path, what: str, max_bytes: int) -> int:
     return info.st_size
 
 
-def read_file(path: Path, what: str, max_bytes: int) -> bytes:
-    """Read a whole regular file after the checks of :func:`check_regular_file`."""
-    check_regular_file(path, what, max_bytes)
-    try:
-        with path.open("rb") as f:
-            data = f.read(max_bytes + 1)
-    except OSError as e:
-        raise UsageError(f"{what} '{path}' cannot be read: {e.strerror}.") from e
-    if len(data) > max_bytes:
-        raise UsageError(f"{what} '{path}' grew over the limit of {max_bytes} bytes while it was read.")
-    return data
+def _unreadable(path: Path, what: str, error: Exception) -> str:
+    shown = str(path).encode(errors="replace").decode()
+    return f"{what} '{shown}' cannot be read: {getattr(error, 'strerror', None) or error}."
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -95,3 +95,34 @@ def test_a_device_or_pipe_is_never_replaced(tmp_path: Path) -> None:
 def test_a_name_too_long_for_the_file_system_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="too long"):
         files.check_output(tmp_path / ("x" * 5000), force=False)
+
+
+def test_size_limit_at_the_limit_and_above(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(bytes(10))
+    assert len(files.read_file(path, "model", 10)) == 10
+    with pytest.raises(UsageError, match="has 10 bytes, over the limit of 9"):
+        files.read_file(path, "model", 9)
+
+
+def test_a_link_is_followed_unless_told_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("f")
+    assert files.read_file(tmp_path / "link", "model", 10) == b"x"
+    with pytest.raises(UsageError, match="is a link; put the file itself there"):
+        files.read_file(tmp_path / "link", "model", 10, follow_links=False)
+    assert files.read_file(tmp_path / "f", "model", 10, follow_links=False) == b"x"
+
+
+def test_a_file_that_becomes_a_fifo_between_check_and_reading_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    monkeypatch.setattr(files, "check_regular_file", lambda *arguments: 1)  # it was a file when that looked
+    with pytest.raises(UsageError, match="not a regular file"):
+        files.read_file(tmp_path / "fifo", "model", 10)
+
+
+def test_a_name_no_file_can_have_is_one_sentence() -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        files.read_file(Path("a\0b"), "model", 10)

@@ -1,15 +1,22 @@
 """Reading TOML that may come from anywhere, and finding the files that ship with edgecv."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import edgecv
 from edgecv.errors import UsageError, nearest
-from edgecv.files import MAX_TEXT_BYTES, read_file
+from edgecv.files import read_file
+
+MAX_TOML_BYTES = 256 << 10
+"""A recipe has 5 KiB."""
 
 MAX_NESTING = 64
 """Brackets one inside the other; tomllib recurses and would die deep in a hostile file."""
+
+MAX_KEY_PARTS = 100
+"""Dots of one key; tomllib's time grows with their square: 2.8 s for a key of 40 KiB."""
 
 
 def read_table(path: Path, what: str) -> dict[str, Any]:
@@ -18,11 +25,13 @@ def read_table(path: Path, what: str) -> dict[str, Any]:
     Raises:
         UsageError: Not a regular file, too large, not UTF-8, not TOML, or nested too deeply.
     """
-    data = read_file(path, what, MAX_TEXT_BYTES)
+    data = read_file(path, what, MAX_TOML_BYTES)
     try:
         text = data.decode()
         if max(text.count("["), text.count("{")) > 10_000 or _depth(text) > MAX_NESTING:
             raise UsageError(f"{what} '{path}' is nested deeper than {MAX_NESTING} levels.")
+        if _most_dots(text) >= MAX_KEY_PARTS:
+            raise UsageError(f"{what} '{path}' has a key or value with {MAX_KEY_PARTS} dots or more.")
         return tomllib.loads(text)
     except (ValueError, RecursionError) as e:  # of ValueError: not UTF-8, not TOML, a number of thousands of digits
         raise UsageError(f"{what} '{path}' is not valid TOML: {e}.") from e
@@ -60,3 +69,9 @@ def _depth(text: str) -> int:
         elif character in "]}":
             depth = max(0, depth - 1)
     return deepest
+
+
+def _most_dots(text: str) -> int:
+    """Return the most dots between two signs that end a key; inside a string they count too, in a comment not."""
+    lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return max((part.count(".") for line in lines for part in re.split(r"[=,\[\]{}]", line)), default=0)

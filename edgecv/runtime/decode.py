@@ -15,7 +15,7 @@ One way for every kind of picture:
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -35,6 +35,12 @@ classifies."""
 
 MAX_IMAGE_PIXELS = 64_000_000
 """Any camera's picture; 256 MB in Pillow's 4 bytes a pixel."""
+
+MAX_WEBP_PIXELS = 32_000_000
+"""Pillow's WebP decoder holds four pictures at a time: a file of 2,550 bytes and 64 million pixels took 980 MiB."""
+
+_STRIP_PIXELS = 1 << 20
+"""Pixels converted at a time, so that a conversion of several steps holds two whole pictures and not five."""
 
 _ORIENTATION_TAG = 0x0112
 # EXIF 2.32, table 6: how the stored rows lie -> what puts them upright.
@@ -74,9 +80,15 @@ def decode_image(source: ImageSource) -> Image.Image:
         raise UsageError(
             f"an image cannot be a {type(source).__name__}; give a path, bytes, a PIL image or uint8 (H, W, 3)."
         )
+    del source
+    stream = BytesIO(data)
+    del data  # the stream alone keeps the file's bytes, and only until the picture is decoded
+    return _decode(_opened(stream, what), what)
+
+
+def _opened(stream: BytesIO, what: str) -> Image.Image:
     with _reported_as(what), _pillow_warnings_as_errors():
-        image = Image.open(BytesIO(data), formats=FORMATS)
-    return _decode(image, what)
+        return Image.open(stream, formats=FORMATS)
 
 
 def _from_array(pixels: np.ndarray) -> Image.Image:
@@ -93,16 +105,14 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
 def _decode(image: Image.Image, what: str) -> Image.Image:
     if 0 in image.size:
         raise UsageError(f"{what} has {image.width}x{image.height} pixels: there is nothing to see.")
-    if image.width * image.height > MAX_IMAGE_PIXELS:
-        raise UsageError(
-            f"{what} has {image.width}x{image.height} pixels, over the limit of {MAX_IMAGE_PIXELS}; make it smaller."
-        )
+    limit = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_IMAGE_PIXELS
+    if image.width * image.height > limit:
+        raise UsageError(f"{what} has {image.width}x{image.height} pixels, over the limit of {limit}; make it smaller.")
     with _reported_as(what), _pillow_warnings_as_errors():
         image.load()  # TIFF turns itself upright here, so the tag is asked for afterwards
         method = _ORIENTATIONS.get(_orientation(image))
-        if method is not None:
-            image = image.transpose(method)
-        return _to_rgb(image)
+        image = _to_rgb(image)
+        return image if method is None else image.transpose(method)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -115,17 +125,36 @@ def _orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "I" and image.format in ("PNG", "PPM"):  # their decoders scale to 0..65535
-        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+        return _in_strips(image, _high_byte)
+    if image.mode.startswith("I;16"):
+        return _in_strips(image, _high_byte)
     if image.mode in ("I", "F"):
         raise UsageError(f"pixels of mode {image.mode} have no known range; save the image with 8 or 16 bits")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        return _in_strips(image, _over_white)
     return image.convert("RGB")
+
+
+def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    rows = max(1, _STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        return convert(image)
+    out = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        out.paste(convert(image.crop((0, top, image.width, min(top + rows, image.height)))), (0, top))
+    return out
+
+
+def _high_byte(image: Image.Image) -> Image.Image:
+    pixels = np.asarray(image).clip(0, 65535)
+    return Image.fromarray((pixels >> 8).astype(np.uint8)).convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, rgba).convert("RGB")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from edgecv.errors import UsageError
+from edgecv.runtime import decode
 from edgecv.runtime.decode import FORMATS, _pillow_warnings_as_errors, decode_image
 
 QUADRANTS = np.zeros((16, 24, 3), np.uint8)
@@ -270,3 +271,48 @@ def test_random_damage_never_escapes_as_another_error() -> None:
 def test_picture_without_a_pixel_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match="there is nothing to see"):
         decode_image(Image.new("RGB", size))
+
+
+def test_pixels_at_the_limit_and_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = Image.fromarray(QUADRANTS)
+    for limit, file_format in (("MAX_IMAGE_PIXELS", "PNG"), ("MAX_WEBP_PIXELS", "WEBP")):
+        data = encoded(picture, file_format)
+        monkeypatch.setattr(decode, limit, QUADRANTS.size // 3)
+        assert decode_image(data).size == picture.size
+        monkeypatch.setattr(decode, limit, QUADRANTS.size // 3 - 1)
+        with pytest.raises(UsageError, match="over the limit of 383"):
+            decode_image(data)
+
+
+def test_bytes_of_a_file_at_the_limit_and_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.fromarray(QUADRANTS), "PNG")
+    monkeypatch.setattr(decode, "MAX_IMAGE_BYTES", len(data))
+    decode_image(data)
+    monkeypatch.setattr(decode, "MAX_IMAGE_BYTES", len(data) - 1)
+    with pytest.raises(UsageError, match="bytes, not 1 to"):
+        decode_image(data)
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "palette", "colour key", "I;16"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_picture_is_converted_in_strips_to_the_same_pixels(
+    kind: str, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    options: dict[str, object] = {}
+    if kind == "RGBA":
+        picture = Image.fromarray(rng.integers(0, 256, (37, 23, 4), np.uint8))
+    elif kind == "LA":
+        picture = Image.fromarray(rng.integers(0, 256, (37, 23, 4), np.uint8)).convert("LA")
+    elif kind == "I;16":
+        picture = Image.fromarray(rng.integers(0, 65536, (37, 23)).astype(np.uint16))
+    else:
+        picture = Image.fromarray(rng.integers(0, 4, (37, 23, 3), np.uint8) * 80)
+        picture = picture.quantize(16) if kind == "palette" else picture
+        options["transparency"] = 3 if kind == "palette" else (80, 80, 80)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(picture, "PNG", exif=exif, **options)
+    whole = decode_image(data)
+    monkeypatch.setattr(decode, "_STRIP_PIXELS", 100)
+    assert np.array_equal(whole, decode_image(data))

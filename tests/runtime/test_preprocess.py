@@ -172,3 +172,15 @@ def test_float_input_equals_torchvisions_bit_for_bit() -> None:
 def test_uint8_nchw_is_transposed() -> None:
     images = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
     np.testing.assert_array_equal(to_model_input(images, replace(SPEC, layout="NCHW")), images.transpose(0, 3, 1, 2))
+
+
+def test_resized_pixels_at_the_limit_and_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgecv.runtime import preprocess as module
+
+    spec = InputSpec("x", (3, 8, 8), (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0)
+    picture = Image.new("RGB", (20, 4))  # resized to 40x8
+    monkeypatch.setattr(module, "MAX_RESIZED_PIXELS", 320)
+    assert resize_and_crop(picture, spec).shape == (8, 8, 3)
+    monkeypatch.setattr(module, "MAX_RESIZED_PIXELS", 319)
+    with pytest.raises(UsageError, match="too long and thin"):
+        resize_and_crop(picture, spec)
