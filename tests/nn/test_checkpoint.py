@@ -202,3 +202,9 @@ def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.safetensors")
     with pytest.raises(UsageError, match="not a regular file"):
         load_network(tmp_path / "m.safetensors")
+
+
+def test_a_network_whose_constructor_computes_with_tensors_loads(tmp_path):
+    network = build_untrained("torchvision:regnet_y_400mf", num_classes=3, input_size=32)
+    save_network(tmp_path / "r.safetensors", network)
+    assert load_network(tmp_path / "r.safetensors").arguments["num_classes"] == 3

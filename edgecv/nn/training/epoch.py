@@ -146,7 +146,10 @@ def _timed_batches(run: Run) -> Iterator[Batch]:
             if run.team.world == 1:
                 run.checkpoint()
             place = f"epoch {run.position.epoch + 1}, step {run.position.batch}"
-            raise UsageError(f"{e} The training stopped at {place}; with that file put right: --resume") from e
+            raise UsageError(
+                f"{e} The training stopped at {place}; put that file right and start again with --force (other images "
+                "are other data, which --resume refuses)."
+            ) from e
         waited = time.perf_counter() - began
         with run.stop.changing:
             run.position.waiting_s += waited
@@ -205,7 +208,7 @@ def _agree(run: Run) -> None:
     if not math.isfinite(loss_sum):
         raise UsageError(
             f"the loss is not finite any more in epoch {run.position.epoch + 1}, step {run.position.batch}; lower "
-            "--learning-rate, or add --warmup-epochs or --clip-norm. The last checkpoint is kept."
+            "--learning-rate, or add --warmup-epochs or --clip-norm."
         )
     if stop:
         _stop(run)

@@ -35,7 +35,9 @@ def rate_factor(settings: TrainSettings, step: int, steps_per_epoch: int, top1: 
 
 def step_epochs(settings: TrainSettings) -> tuple[int, ...]:
     """Return the epochs after which ``step`` lowers the rate."""
-    return settings.step_epochs or (settings.epochs // 2, settings.epochs * 3 // 4)
+    return settings.step_epochs or tuple(
+        sorted({e for e in (settings.epochs // 2, settings.epochs * 3 // 4) if 0 < e < settings.epochs})
+    )
 
 
 def plateaus(top1: Sequence[float], patience: int) -> int:
