@@ -7,6 +7,7 @@ finished stage or none.
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -144,7 +145,7 @@ def publish(artifact: Path, target: Path) -> None:
     for suffix in ("", ".data"):  # external weights of a large .onnx lie beside it
         source, place = artifact.with_name(artifact.name + suffix), target.with_name(target.name + suffix)
         if source.is_file() and not (place.exists() and place.samefile(source)):
-            write_atomically(place, lambda temporary, source=source: _link(source, temporary))
+            write_atomically(place, functools.partial(_link, source))
 
 
 def _link(source: Path, temporary: Path) -> None:
