@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP_DEMO := $(VENV)/.installed-all
 STAMP_DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test check format lint types layers fix clean
+.PHONY: demo test sweep check format lint types layers fix clean
 
 demo: $(STAMP_DEMO)  ## digits from training to int8, then real weights on photographs; about three minutes
 	$(BIN)/edgecv demo
@@ -13,6 +13,9 @@ demo: $(STAMP_DEMO)  ## digits from training to int8, then real weights on photo
 test: $(STAMP_DEV)  ## the tests; those of older CPUs are skipped where the emulator cannot be fetched
 	-@$(BIN)/edgecv devices setup qemu-x86 --quiet
 	$(BIN)/python -m pytest
+
+sweep: $(STAMP_DEV)  ## every network through export and quantize, beside the few that `make test` takes; half an hour
+	$(BIN)/python -m pytest -m sweep
 
 check: format lint types layers test  ## what CI runs
 

@@ -1,6 +1,7 @@
 """Fixtures every test may use: tiny models with a manifest, real photographs where they are at hand."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,12 @@ def _no_emulator() -> str:
 
 
 needs_emulator = pytest.mark.skipif(bool(_no_emulator()), reason=_no_emulator())
+
+
+def swept(names: Iterable[str], always: Iterable[str]) -> list[object]:
+    """Return test parameters for ``names``: those of ``always`` in every run, the others marked ``sweep``."""
+    always = tuple(always)
+    return [name if name in always else pytest.param(name, marks=pytest.mark.sweep) for name in names]
 
 
 def _imagenet(name: str) -> Path:

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from conftest import swept
 
 from edgecv.data.samples import sample_photographs
 from edgecv.errors import GateFailedError, UsageError
@@ -155,7 +156,7 @@ SWEEP = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SWEEP)
+@pytest.mark.parametrize("name", swept(SWEEP, ("resnet18", "mobilenetv3_large_100", "convnext_atto", "mobilevit_xs")))
 def test_every_network_of_the_sweep_exports_with_dynamic_batch(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

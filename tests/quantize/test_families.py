@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from conftest import swept
 from small_graphs import MANIFEST, RESIDUAL, RESIDUAL_WEIGHTS, images, run, small_model, sqnr_db
 
 from edgecv.cli.main import main
@@ -283,7 +284,9 @@ def table() -> Iterator[list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SWEEP)
+@pytest.mark.parametrize(
+    "name", swept(SWEEP, ("resnet18", "mobilenetv3_large_100", "vit_tiny_patch16_224", "ghostnet_100"))
+)
 def test_every_network_of_the_sweep_quantizes_runs_and_is_compared(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: list[str]
 ) -> None:
