@@ -4,11 +4,19 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+MAX_MESSAGE = 400
+"""Characters of a message; what goes into it, a key or a name, may come from a hostile file."""
+
 
 class EdgecvError(Exception):
     """Base of every error edgecv raises on purpose; the message is one sentence a user can act on."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """Return the message as one line that any terminal can show, its middle left out when it is too long."""
+        text = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in super().__str__())
+        return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE // 2]} … {text[3 - MAX_MESSAGE // 2 :]}"
 
 
 class UsageError(EdgecvError):

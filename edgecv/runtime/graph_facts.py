@@ -123,7 +123,7 @@ def _fold(node: Node, facts: Facts, values: list[np.ndarray | None]) -> np.ndarr
     try:
         with np.errstate(all="ignore"):
             out = np.asarray(rule(node, given))
-    except (IndexError, TypeError, ValueError, ZeroDivisionError, OverflowError, MemoryError, AttributeError):
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError):
         return None  # inputs that do not fit the operator: ONNX Runtime refuses them itself
     return out if out.size <= MAX_FOLDED and out.dtype.kind in "iufb" else None
 

@@ -25,7 +25,7 @@ def output_shapes(node: Node, shapes: Sequence[Shape], values: Values) -> list[S
     rule = RULES.get(node.op, _same)
     try:
         found = rule(node, shapes, values)
-    except (IndexError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError):
         found = None  # inputs that do not fit the operator: ONNX Runtime refuses them itself
     if not isinstance(found, list):
         found = [found] * len(node.outputs)
