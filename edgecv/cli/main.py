@@ -16,7 +16,7 @@ from edgecv.cli.output import open_closed_streams, say
 from edgecv.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EdgecvError
 from edgecv.runtime.caution import try_models_first
 
-MAX_MESSAGE = 600
+MAX_MESSAGE = 400
 """Characters of an error message: a library's own text inside it can be pages long."""
 
 COMMANDS: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""Fuzz one target: ``PYTHONPATH=tests python -m fuzz.run TARGET --seconds 600``; exits 1 with the input kept when it finds one.
+"""Fuzz one target: ``PYTHONPATH=tests python -m fuzz.run TARGET --seconds 600``; exits 1 with what it found kept.
 
 With ``--atheris`` coverage guides the search (``pip install atheris``); without it, inputs are changed at random, and
 those with an outcome not seen before are changed further.
