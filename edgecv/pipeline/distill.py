@@ -8,12 +8,12 @@ from edgecv.config.distillation import DistillSettings
 from edgecv.errors import UsageError
 from edgecv.files import sha256_bytes
 from edgecv.pipeline.export import require_extra
+from edgecv.pipeline.run_data import open_run_data
 from edgecv.pipeline.train import (
     Tell,
     TrainRequest,
     build_start,
     check_start,
-    open_run_data,
     run_folder,
     run_name,
     say_nothing,
@@ -87,7 +87,8 @@ def distill_model(
             request.teacher, weights=request.teacher_weights, provider=request.distillation.teacher_provider,
             threads=settings.threads or "auto", device=device,
         )  # fmt: skip
-        data = open_run_data(wanted.data, wanted.eval_data, wanted.hold_out, wanted.seed, folder, progress)
+        start = wanted.model if wanted.model.endswith(".safetensors") else request.teacher
+        data = open_run_data(wanted.data, wanted.eval_data, wanted.hold_out, wanted.seed, folder, progress, start=start)
         columns = class_columns(teacher, data.labels)
         network, notes = build_student(request, data)
         facts = {"seed": wanted.seed, "data": data.digest, "teacher": teacher.name, "teacher_sha256": teacher.digest}

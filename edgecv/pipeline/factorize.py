@@ -14,7 +14,8 @@ from edgecv.files import sha256_file, write_bytes
 from edgecv.pipeline.before_after import check_classes
 from edgecv.pipeline.export import require_extra
 from edgecv.pipeline.factorize_report import CUT_FILE, facts_of, layer_rows, measure
-from edgecv.pipeline.train import Tell, open_run_data, run_folder, run_name, say_nothing, staged
+from edgecv.pipeline.run_data import open_run_data
+from edgecv.pipeline.train import Tell, run_folder, run_name, say_nothing, staged
 from edgecv.progress import Progress, no_progress
 from edgecv.runtime.providers import parse_providers
 
@@ -76,7 +77,9 @@ def _factorize_into(folder: Path, request: FactorizeRequest, progress: Progress,
     )
     data = None
     if request.data is not None:
-        data = open_run_data(request.data, request.eval_data, request.hold_out, request.seed, folder, progress)
+        data = open_run_data(
+            request.data, request.eval_data, request.hold_out, request.seed, folder, progress, start=request.model
+        )
         check_classes(network, data)
     facts = {"seed": request.seed, "data": data.digest if data else "", "healed": data is not None}
     network = staged(network, "factorize", request.settings, facts)

@@ -16,7 +16,8 @@ from edgecv.files import write_bytes
 from edgecv.pipeline.before_after import check_classes, judge, open_meter, time_both
 from edgecv.pipeline.export import require_extra
 from edgecv.pipeline.prune_report import check_latency, make_report, measure_sparsity
-from edgecv.pipeline.train import Tell, open_run_data, run_folder, run_name, say_nothing, staged
+from edgecv.pipeline.run_data import open_run_data
+from edgecv.pipeline.train import Tell, run_folder, run_name, say_nothing, staged
 from edgecv.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def _prune_into(folder: Path, request: PruneRequest, progress: Progress, tell: T
     )
     data = None
     if request.data is not None:
-        data = open_run_data(request.data, request.eval_data, request.hold_out, request.seed, folder, progress)
+        data = open_run_data(
+            request.data, request.eval_data, request.hold_out, request.seed, folder, progress, start=request.model
+        )
         check_classes(network, data)
     network = staged(network, "prune", request.settings, {"seed": request.seed, "data": data.digest if data else ""})
     with tempfile.TemporaryDirectory(prefix="edgecv-prune-") as scratch:

@@ -13,6 +13,7 @@ from edgecv.errors import EdgecvError, UsageError
 from edgecv.evaluate.statistics import wilson_interval
 from edgecv.files import sha256_file, write_bytes
 from edgecv.pipeline.export import require_extra
+from edgecv.pipeline.run_data import open_run_data
 from edgecv.progress import Progress, no_progress
 from edgecv.runtime.host import host_facts, package_versions
 
@@ -70,7 +71,9 @@ def train_model(
     progress("load PyTorch", 1, 1)
     check_name(request.model)
     with run_folder(folder, resume=request.resume, force=request.force), joined(request.settings) as team:
-        data = open_run_data(request.data, request.eval_data, request.hold_out, request.seed, folder, progress)
+        data = open_run_data(
+            request.data, request.eval_data, request.hold_out, request.seed, folder, progress, start=request.model
+        )
         network, notes = build_start(request, data)
         network = staged(network, "train", request.settings, {"seed": request.seed, "data": data.digest})
         heard = tell if team.leads else say_nothing
@@ -135,17 +138,6 @@ def run_folder(folder: Path, *, resume: bool, force: bool) -> Iterator[None]:
                 with suppress(OSError):  # another run lies in it by now
                     parent.rmdir()
         raise
-
-
-def open_run_data(
-    path: Path, eval_path: Path | None, hold_out: float, seed: int, folder: Path, progress: Progress
-) -> "TrainingData":
-    """Open the images; the leading process first, which records the division for the others."""
-    from edgecv.nn.training.distributed import in_turn
-    from edgecv.nn.training_data import open_training_data
-
-    with in_turn():
-        return open_training_data(path, eval_path, share=hold_out, seed=seed, folder=folder, progress=progress)
 
 
 def build_start(request: TrainRequest, data: "TrainingData") -> tuple["Network", list[str]]:

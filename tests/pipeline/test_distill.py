@@ -82,3 +82,14 @@ def test_a_refusal_leaves_no_run_folder_behind(tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     assert main([*words, "--data", "nowhere"]) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_teacher_was_judged_by_judges_the_student_too(colors, tmp_path):
+    from dataclasses import replace
+
+    from edgecv.pipeline.train import train_model
+
+    trained = train_model(TrainRequest("mlp", colors, SETTINGS, hold_out=0.25, output=tmp_path / "teacher", seed=3))
+    asked = request(colors, tmp_path, trained["artifact"])
+    distill_model(replace(asked, train=replace(asked.train, hold_out=0.5, seed=4)))
+    assert (tmp_path / "run/split.csv").read_bytes() == (tmp_path / "teacher/split.csv").read_bytes()
