@@ -45,8 +45,8 @@ def open_run_data(
         data = open_training_data(path, eval_path, share=hold_out, seed=seed, folder=folder, progress=progress)
         if eval_path is None and start.endswith(".safetensors") and not earlier.is_file():
             note = (
-                f"no {SPLIT_FILE} lies beside '{start}': where it learnt from these images, it knows some of those held "
-                "out here; give the --eval-data it was judged by"
+                f"no {SPLIT_FILE} lies beside '{start}': where it learnt from these images, it knows some of those "
+                "held out here; give the --eval-data it was judged by"
             )
             return replace(data, notes=(*data.notes, note))
         return data
