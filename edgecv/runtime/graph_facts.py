@@ -15,6 +15,7 @@ from edgecv.runtime.tensor_values import element_bytes, small_values
 MAX_FOLDED = 4096
 """Numbers of a constant that is followed through the graph: shapes, sizes, indices."""
 
+_MAX_SIDE = 1 << 62  # no dimension is larger; products of products would become numbers of a million digits
 _OPEN_SIZES = (1, 3, 224, 224)
 _OPEN_SIZES_LAST = (1, 224, 224, 3)
 
@@ -97,22 +98,24 @@ def _visit(node: Node, facts: Facts, is_open: bool) -> None:
     for name, kind in zip(node.outputs, output_types(node, facts.types), strict=False):
         facts.types[name] = kind
     values = [facts.values.get(name) for name in node.inputs]
-    folded = _fold(node, facts, values)
+    shapes = output_shapes(node, [facts.shapes.get(name) for name in node.inputs], values)
+    folded = _fold(node, facts, values, shapes[0] if shapes else None)
     if folded is not None:
         name = node.outputs[0]
         facts.values[name], facts.shapes[name] = folded, folded.shape
         if (node.op in ("Shape", "Size") and is_open) or any(n in facts.varying for n in node.inputs):
             facts.varying.add(name)
         return
-    shapes = output_shapes(node, [facts.shapes.get(name) for name in node.inputs], values)
     for name, shape in zip(node.outputs, shapes, strict=True):
-        facts.shapes[name] = None if shape is None else tuple(max(0, d) for d in shape)
+        facts.shapes[name] = None if shape is None else tuple(min(max(0, d), _MAX_SIDE) for d in shape)
 
 
-def _fold(node: Node, facts: Facts, values: list[np.ndarray | None]) -> np.ndarray | None:
+def _fold(node: Node, facts: Facts, values: list[np.ndarray | None], expected: Shape) -> np.ndarray | None:
     """Return the first output's numbers where they are few and follow from constants and shapes."""
     rule = _FOLDS.get(node.op)
-    if rule is None or not node.outputs:
+    if rule is None or not node.outputs or (expected is not None and math.prod(expected) > MAX_FOLDED):
+        return None
+    if expected is None and node.op not in ("Constant", "Shape", "Size"):
         return None
     if node.op in ("Shape", "Size"):
         shape = facts.shapes.get(node.inputs[0]) if node.inputs else None

@@ -219,8 +219,8 @@ def _attribute(data: memoryview, budget: Budget) -> Attribute:
         i=_one(found, "i", None),
         f=_one(found, "f", None),
         s=None if text is None else bytes(text[:MAX_LIST]),
-        ints=tuple(numbers(found.get("ints", []), MAX_LIST)),
-        floats=tuple(numbers(found.get("floats", []), MAX_LIST)),
+        ints=tuple(numbers(found.get("ints", []), MAX_LIST, budget)),
+        floats=tuple(numbers(found.get("floats", []), MAX_LIST, budget)),
         tensors=tuple(_tensor(t, budget) for key in ("t", "tensors") for t in found.get(key, ())),
         graphs=(*found.get("g", ()), *found.get("graphs", ())),
         sparse="sparse_tensor" in found or "sparse_tensors" in found,
@@ -229,7 +229,7 @@ def _attribute(data: memoryview, budget: Budget) -> Attribute:
 
 def _tensor(data: memoryview, budget: Budget) -> Tensor:
     found = decode(data, _TENSOR, budget)
-    dims = tuple(numbers(found.get("dims", []), MAX_RANK))
+    dims = tuple(numbers(found.get("dims", []), MAX_RANK, budget))
     kind = _one(found, "data_type", 0)
     if any(not 0 <= d < 1 << 40 for d in dims) or not 0 <= kind < 1 << 16:
         raise WireError(f"a tensor has type {kind} and shape {dims}")

@@ -4,7 +4,6 @@ ONNX Runtime takes a file at its word: measured with 1.31, an integer division b
 Loop never ends, and weights of a model given as bytes are read from the working directory.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -152,11 +151,12 @@ def _check_graph(graph: Graph, depth: int, policy: Policy, image_size: tuple[int
         _check_node(node, policy)
     facts = graph_facts(graph, image_size)
     infinite = set() if policy.anything else _infinite(facts)
+    looked_at: set[str] = set()  # divisors and scales found good: many nodes may share a large one
     for node in graph.nodes:
         if node.op in ("Div", "Mod"):
-            _check_divisor(node, facts, policy)
+            _check_divisor(node, facts, policy, looked_at)
         if not policy.anything:
-            _check_scales(node, facts)
+            _check_scales(node, facts, looked_at)
             if node.op in MULTIPLIES and (bad := next((n for n in node.inputs if n in infinite), None)):
                 raise _RefusedError(f"the weight '{_shown(bad)}' of {_where(node)} holds infinity")
     if facts.peak_bytes > MAX_ACTIVATION_BYTES and not policy.anything:
@@ -205,12 +205,14 @@ def _check_positive(node: Node, name: str, single: int | None, several: tuple[in
             raise _RefusedError(f"{_where(node)} has {name} {value}, not 1 to {MAX_ATTRIBUTE_VALUE}", always=True)
 
 
-def _check_divisor(node: Node, facts: Facts, policy: Policy) -> None:
+def _check_divisor(node: Node, facts: Facts, policy: Policy, looked_at: set[str]) -> None:
     """Refuse whole-number divisions by 0, or by -1, whose quotient may be out of range: SIGFPE in ONNX Runtime."""
     kinds = {facts.types.get(name, 0) for name in node.inputs[:2]}
     if kinds & FLOATS or len(node.inputs) < 2:
         return
     divisor = node.inputs[1]
+    if f"divisor {divisor}" in looked_at:
+        return
     known = facts.values.get(divisor)
     if divisor in facts.varying:
         known = None
@@ -222,6 +224,7 @@ def _check_divisor(node: Node, facts: Facts, policy: Policy) -> None:
         raise _RefusedError(f"{_where(node)} divides whole numbers by what is not a constant")
     if known.dtype.kind != "f" and bool(np.isin(known, (0, -1)).any()):
         raise _RefusedError(f"{_where(node)} divides whole numbers by 0 or -1, which ends the process", always=True)
+    looked_at.add(f"divisor {divisor}")
 
 
 def _infinite(facts: Facts) -> set[str]:
@@ -236,16 +239,18 @@ def _infinite(facts: Facts) -> set[str]:
     return found
 
 
-def _check_scales(node: Node, facts: Facts) -> None:
+def _check_scales(node: Node, facts: Facts, looked_at: set[str]) -> None:
     for index in SCALES.get(node.op, ()):
         if index >= len(node.inputs):
             return
-        tensor = facts.constants.get(node.inputs[index])
-        if tensor is None or math.prod(tensor.dims) > _MAX_DIVISORS:
+        name = node.inputs[index]
+        tensor = facts.constants.get(name)
+        if tensor is None or f"scale {name}" in looked_at:
             continue
         values = small_values(tensor, _MAX_DIVISORS)
         if values is not None and not bool(np.all((values > 0) & np.isfinite(values))):
             raise _RefusedError(f"the scale '{_shown(tensor.name)}' of {_where(node)} is not finite and above 0")
+        looked_at.add(f"scale {name}")
 
 
 def _where(node: Node) -> str:

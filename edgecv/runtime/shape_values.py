@@ -9,6 +9,8 @@ from edgecv.runtime.onnx_reader import Node
 Shape = tuple[int, ...] | None
 Values = Sequence[np.ndarray | None]
 
+_MAX_GIVEN = 256  # sizes, axes and parts; more would cost time for nothing
+
 
 def broadcast(shapes: Sequence[Shape]) -> Shape:
     """Return what numpy's broadcasting makes of shapes."""
@@ -30,7 +32,9 @@ def given(node: Node, name: str, values: Values, index: int) -> tuple[int, ...] 
     """Return integers that older opsets keep in an attribute and newer ones in an input; None when not known."""
     found = ints(node, name)
     value = values[index] if index < len(values) else None
-    return tuple(int(v) for v in value.ravel()) if found is None and value is not None else found
+    if found is None and value is not None and value.size <= _MAX_GIVEN:
+        found = tuple(int(v) for v in value.ravel())
+    return found
 
 
 def absent(node: Node, name: str, index: int) -> bool:

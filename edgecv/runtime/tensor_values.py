@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from edgecv.runtime.onnx_reader import Tensor
-from edgecv.runtime.wire import Packed, WireError, numbers
+from edgecv.runtime.wire import Packed, WireError
 
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, DOUBLE, BFLOAT16 = 1, 2, 3, 6, 7, 9, 10, 11, 16
 FLOATS = frozenset({FLOAT, FLOAT16, DOUBLE, BFLOAT16, 14, 15, 17, 18, 19, 20, 23, 24})
@@ -21,6 +21,7 @@ _NOT_FINITE = {10: (0x7C00, 0x03FF), 16: (0x7F80, 0x007F)}  # exponent and fract
 _NAN_BYTES = {17: (0x7F, 0xFF), 18: (0x80,), 19: (*range(0x7D, 0x80), *range(0xFD, 0x100)), 20: (0x80,), 24: (0xFF,)}
 _LISTS = {1: "float_data", 11: "double_data", 7: "int64_data", 12: "uint64_data", 13: "uint64_data"}
 _SIZES = {"float_data": 4, "double_data": 8}
+_MAX_VARINT = 10
 
 
 def element_bytes(kind: int) -> float:
@@ -41,19 +42,7 @@ def small_values(tensor: Tensor, limit: int) -> np.ndarray | None:
     count = math.prod(tensor.dims)
     if count > limit or tensor.location is not None or tensor.type not in _NUMPY or tensor.type > 16:
         return None
-    if tensor.raw is not None:
-        array = _raw(tensor)
-    else:
-        found = numbers(tensor.lists.get(_LISTS.get(tensor.type, "int32_data"), []), limit)
-        if len(found) != count:
-            raise WireError(f"tensor '{tensor.name[:60]}' has {len(found)} numbers, its shape says {count}")
-        mask = (1 << 16) - 1
-        words = tensor.type in (10, 16)
-        array = (
-            np.array([int(n) & mask for n in found], np.uint16).view(_NUMPY[tensor.type])
-            if words
-            else _converted(found, tensor)
-        )
+    array = _raw(tensor) if tensor.raw is not None else _listed(tensor, count)
     if tensor.type == BFLOAT16:
         array = (array.astype(np.uint32) << 16).view(np.float32)
     elif tensor.type == FLOAT16:
@@ -72,18 +61,8 @@ def flaw(tensor: Tensor) -> str:
         return ""
     if tensor.raw is not None:
         return _flaw(_raw(tensor), tensor.type)
-    if tensor.type in (FLOAT, DOUBLE):
-        pieces = tensor.lists.get(_LISTS[tensor.type], [])
-        packed = [np.frombuffer(p.data, _NUMPY[tensor.type]) for p in pieces if isinstance(p, Packed)]
-        loose = np.array([p for p in pieces if not isinstance(p, Packed)], _NUMPY[tensor.type])
-        count = loose.size + sum(p.size for p in packed)
-        if count != math.prod(tensor.dims):
-            raise WireError(f"tensor '{tensor.name[:60]}' has {count} numbers, its shape says {math.prod(tensor.dims)}")
-        found = {_flaw(p, tensor.type) for p in (*packed, loose)}
-        return "nan" if "nan" in found else "inf" if "inf" in found else ""
-    codes = [_varints(p.data) if isinstance(p, Packed) else np.array([p]) for p in tensor.lists.get("int32_data", [])]
-    joined = np.concatenate(codes) if codes else np.zeros(0, np.int64)
-    return _flaw((joined & 0xFFFF).astype(np.uint16 if tensor.type in (10, 16) else np.uint8), tensor.type)
+    array = _listed(tensor, math.prod(tensor.dims))
+    return _flaw(array, tensor.type)
 
 
 def check_size(tensor: Tensor) -> None:
@@ -101,11 +80,23 @@ def _raw(tensor: Tensor) -> np.ndarray:
     return np.frombuffer(tensor.raw or b"", _NUMPY.get(tensor.type, "u1"))
 
 
-def _converted(found: list[int | float], tensor: Tensor) -> np.ndarray:
+def _listed(tensor: Tensor, count: int) -> np.ndarray:
+    """Return the numbers of a typed list such as ``float_data``, flat."""
+    key = _LISTS.get(tensor.type, "int32_data")
+    dtype = np.dtype(_NUMPY[tensor.type])
+    floats = key in _SIZES
+    pieces = [p for p in tensor.lists.get(key, []) if isinstance(p, Packed)]
+    loose = [p for p in tensor.lists.get(key, []) if not isinstance(p, Packed)]
     try:
-        return np.array(found).astype(_NUMPY[tensor.type])
-    except OverflowError as e:
-        raise WireError(f"tensor '{tensor.name[:60]}' has numbers too large for its type") from e
+        arrays = [np.frombuffer(p.data, f"<f{_SIZES[key]}") if floats else _varints(p.data) for p in pieces]
+    except ValueError as e:
+        raise WireError(f"tensor '{tensor.name[:60]}' ends in the middle of a number") from e
+    array: np.ndarray = np.concatenate([*arrays, np.array(loose, np.float64 if floats else np.int64)])
+    if array.size != count:
+        raise WireError(f"tensor '{tensor.name[:60]}' has {array.size} numbers, its shape says {count}")
+    if not floats and tensor.type in (FLOAT16, BFLOAT16):  # their bits, in the lower half of 32
+        return array.astype(np.uint16).view(dtype)
+    return array.astype(dtype)
 
 
 def _flaw(array: np.ndarray, kind: int) -> str:
@@ -126,17 +117,19 @@ def _flaw(array: np.ndarray, kind: int) -> str:
 
 
 def _varints(data: memoryview) -> np.ndarray:
-    """Decode packed varints all at once; of each the lowest 21 bits, which hold any 16-bit pattern."""
-    octets = np.frombuffer(data, np.uint8).astype(np.int64)
+    """Decode packed varints all at once, as int64."""
+    octets = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(octets < 0x80)
-    if not octets.size or ends.size == 0 or ends[-1] != octets.size - 1:
-        if octets.size:
-            raise WireError("it ends in the middle of a number")
-        return octets
+    if not octets.size:
+        return np.zeros(0, np.int64)
+    if not ends.size or ends[-1] != octets.size - 1:
+        raise ValueError("no end")
     starts = np.concatenate([[0], ends[:-1] + 1])
     length = ends - starts + 1
-    out: np.ndarray = octets[starts] & 0x7F
-    for place in (1, 2):
+    if length.max() > _MAX_VARINT:
+        raise ValueError("no end")
+    out: np.ndarray = (octets[starts] & 0x7F).astype(np.uint64)
+    for place in range(1, int(length.max())):
         longer = length > place
-        out[longer] |= (octets[starts[longer] + place] & 0x7F) << (7 * place)
-    return out
+        out[longer] |= (octets[starts[longer] + place] & 0x7F).astype(np.uint64) << np.uint64(7 * place)
+    return out.view(np.int64)

@@ -105,11 +105,11 @@ def decode(data: memoryview, schema: Mapping[int, Field], budget: Budget) -> dic
     return found
 
 
-def numbers(values: list[Any], limit: int) -> list[Any]:
-    """Return a repeated field's numbers, packed or not.
+def numbers(values: list[Any], limit: int, budget: Budget) -> list[Any]:
+    """Return a repeated field's numbers, packed or not; each counts as a field read.
 
     Raises:
-        WireError: More than ``limit`` of them, or bytes that do not divide into numbers.
+        WireError: More than ``limit`` of them or than ``budget`` allows, or bytes that do not divide into numbers.
     """
     out: list[Any] = []
     for value in values:
@@ -128,6 +128,9 @@ def numbers(values: list[Any], limit: int) -> list[Any]:
             out += struct.unpack(f"<{min(count, limit + 1)}{code}", value.data[: min(count, limit + 1) * size])
         if len(out) > limit:
             raise WireError(f"a list has more than {limit} numbers")
+    budget.fields -= len(out)
+    if budget.fields < 0:
+        raise WireError(f"it has more than {MAX_FIELDS} fields")
     return out
 
 

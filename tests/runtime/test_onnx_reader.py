@@ -108,18 +108,21 @@ def test_what_is_no_message_or_not_one_for_every_reader_is_refused(data: bytes, 
 def test_unknown_fields_are_skipped_and_numbers_come_packed_or_not() -> None:
     data = field(9, b"future") + b"\x10\x05" + field(2, varint(6) + varint((1 << 64) - 1)) + field(3, b"\xff")
     found = decode(memoryview(data), SCHEMA, Budget())
-    assert numbers(found["many"], 3) == [5, 6, -1]
+    assert numbers(found["many"], 3, Budget()) == [5, 6, -1]
     assert found["text"] == ["\udcff"]
     with pytest.raises(WireError, match="more than 2 numbers"):
-        numbers(found["many"], 2)
+        numbers(found["many"], 2, Budget())
     with pytest.raises(WireError, match="in the middle of one"):
-        numbers([Packed(wire.FLOAT, memoryview(b"12345"))], 3)
+        numbers([Packed(wire.FLOAT, memoryview(b"12345"))], 3, Budget())
 
 
 def test_fields_at_the_limit_and_above() -> None:
     decode(memoryview(b"\x10\x01" * 10), SCHEMA, Budget(10))
     with pytest.raises(WireError, match="more than 2000000 fields"):
         decode(memoryview(b"\x10\x01" * 11), SCHEMA, Budget(10))
+    assert len(numbers([1] * 10, 10, Budget(10))) == 10
+    with pytest.raises(WireError, match="more than 2000000 fields"):
+        numbers([1] * 11, 11, Budget(10))
 
 
 def with_initializer(tensor: TensorProto) -> bytes:
