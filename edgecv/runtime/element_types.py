@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from edgecv.runtime.onnx_reader import Node
+from edgecv.runtime.onnx_records import Node
 from edgecv.runtime.tensor_values import BOOL, FLOAT, INT32, INT64, UINT8
 
 Types = Mapping[str, int]

@@ -9,7 +9,7 @@ from edgecv.errors import UsageError
 from edgecv.files import MAX_MODEL_BYTES, check_regular_file, read_file
 from edgecv.manifest import KEY, Manifest, from_metadata
 from edgecv.runtime.caution import tries_models_first
-from edgecv.runtime.onnx_reader import OnnxModel
+from edgecv.runtime.onnx_records import OnnxModel
 from edgecv.runtime.policy import Policy, check_model, find_policy
 
 POLICY_VARIABLE = "EDGECV_POLICY"

@@ -4,9 +4,9 @@ Field numbers are those of onnx.proto (github.com/onnx/onnx, version 1.23). Weig
 a view of the file's bytes. Subgraphs are kept as bytes, and read when someone asks for them.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from edgecv.runtime.onnx_records import Attribute, Graph, Node, OnnxModel, Tensor, Value
 from edgecv.runtime.wire import (
     BYTES,
     DOUBLE,
@@ -16,7 +16,6 @@ from edgecv.runtime.wire import (
     TEXT,
     Budget,
     Field,
-    Packed,
     WireError,
     decode,
     numbers,
@@ -60,91 +59,6 @@ _TENSOR_TYPE = {1: Field("elem_type", INT), 2: Field("shape", MESSAGE)}
 _SHAPE = {1: Field("dim", MESSAGE, True)}
 _DIMENSION = {1: Field("dim_value", INT), 2: Field("dim_param", TEXT)}
 _ENTRY = {1: Field("key", TEXT), 2: Field("value", TEXT)}
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A constant.
-
-    Attributes:
-        name: Empty for a node's attribute.
-        dims: Shape.
-        type: ``TensorProto.DataType``.
-        raw: ``raw_data``; None when the typed lists hold the values.
-        lists: ``float_data``, ``int32_data``, … as they were found.
-        location: Where the bytes are kept outside the file (``location`` of the external data); None inside.
-    """
-
-    name: str
-    dims: tuple[int, ...]
-    type: int
-    raw: memoryview | None
-    lists: dict[str, list[int | float | Packed]]
-    location: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """A node's attribute; every value it holds, whatever its ``type`` claims."""
-
-    name: str
-    i: int | None = None
-    f: float | None = None
-    s: bytes | None = None
-    ints: tuple[int, ...] = ()
-    floats: tuple[float, ...] = ()
-    tensors: tuple[Tensor, ...] = ()
-    graphs: tuple[memoryview, ...] = ()
-    sparse: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One operator of a graph."""
-
-    name: str
-    op: str
-    domain: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: dict[str, Attribute]
-
-    @property
-    def title(self) -> str:
-        """What a message calls it."""
-        return self.name or (self.outputs[0] if self.outputs else "") or self.op
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """An input or output: element type (0 when it is no tensor) and shape (None: unknown; -1: an open dimension)."""
-
-    name: str
-    type: int
-    shape: tuple[int, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """A graph or subgraph."""
-
-    nodes: tuple[Node, ...]
-    initializers: dict[str, Tensor]
-    inputs: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-    sparse: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OnnxModel:
-    """A whole file; ``functions`` are the nodes of each model-local function by ``domain:name``."""
-
-    graph: Graph
-    opsets: dict[str, int]
-    metadata: dict[str, str]
-    functions: dict[str, tuple[Node, ...]]
-    has_training: bool
-    budget: Budget = field(repr=False)
 
 
 def read_onnx(data: bytes) -> OnnxModel:

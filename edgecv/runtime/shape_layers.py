@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgecv.runtime.element_types import integer
-from edgecv.runtime.onnx_reader import Node
+from edgecv.runtime.onnx_records import Node
 from edgecv.runtime.operators import words
 from edgecv.runtime.shape_values import Shape, Values, broadcast, ints, known
 

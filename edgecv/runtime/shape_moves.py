@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgecv.runtime.element_types import integer
-from edgecv.runtime.onnx_reader import Node
+from edgecv.runtime.onnx_records import Node
 from edgecv.runtime.operators import words
 from edgecv.runtime.shape_values import Shape, Values, absent, broadcast, given, ints, known
 

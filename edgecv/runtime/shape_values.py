@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgecv.runtime.onnx_reader import Node
+from edgecv.runtime.onnx_records import Node
 
 Shape = tuple[int, ...] | None
 Values = Sequence[np.ndarray | None]

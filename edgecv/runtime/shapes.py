@@ -7,7 +7,7 @@ as behind operators whose output depends on values; nothing here trusts what the
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgecv.runtime.onnx_reader import Node
+from edgecv.runtime.onnx_records import Node
 from edgecv.runtime.operators import words
 from edgecv.runtime.shape_layers import RULES as LAYERS
 from edgecv.runtime.shape_moves import RULES as MOVES

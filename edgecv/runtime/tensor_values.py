@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from edgecv.runtime.onnx_reader import Tensor
+from edgecv.runtime.onnx_records import Tensor
 from edgecv.runtime.wire import Packed, WireError
 
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, DOUBLE, BFLOAT16 = 1, 2, 3, 6, 7, 9, 10, 11, 16

@@ -10,7 +10,7 @@ from conftest import build_tiny_model
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecv.errors import UsageError
-from edgecv.runtime import policy
+from edgecv.runtime import node_rules, policy
 from edgecv.runtime.policy import POLICIES, check_model, find_policy
 from edgecv.runtime.session import open_session
 
@@ -421,3 +421,42 @@ def test_nodes_and_initializers_at_the_limit_and_above(monkeypatch: pytest.Monke
 def test_messages_show_no_control_characters_and_stay_short() -> None:
     proto = model([helper.make_node("Nope" * 1000, ["x"], ["y"], name="a\nb\x1b[31m" + "c" * 5000)])
     refuse(proto, r"node 'a\?b\?\[31mcc")
+
+
+def test_a_count_at_the_limit_and_above() -> None:
+    def of(stride: int) -> onnx.ModelProto:
+        return model([node("MaxPool", kernel_shape=[2, 2], strides=[stride, 1])])
+
+    check(of(node_rules.MAX_ATTRIBUTE_VALUE))
+    refuse(of(node_rules.MAX_ATTRIBUTE_VALUE + 1), "not 1 to 16777216", levels=EVERY)
+
+
+def test_a_branch_knows_the_tensors_around_it() -> None:
+    def of(divisor: np.ndarray) -> onnx.ModelProto:
+        proto = subgraph("If")
+        for attribute in proto.graph.node[0].attribute:
+            inner = attribute.g.node[0]
+            inner.op_type = "Div"
+            inner.input.append("d")
+        proto.graph.initializer.append(numpy_helper.from_array(divisor, "d"))
+        return proto
+
+    check(of(np.ones(1, np.float32)), "standard")
+    whole = of(np.zeros(1, np.int64))
+    whole.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    with pytest.raises(UsageError, match="by 0 or -1"):
+        check(whole, "relaxed")
+
+
+def test_nodes_out_of_order_are_refused() -> None:
+    refuse(
+        model([node("Tile", "a r", "y"), node("Relu", "x", "a")], {"r": np.array([1, 1, 1, 2])}),
+        "'tile' comes before the nodes whose results it takes",
+    )
+
+
+def test_a_size_that_depends_on_the_picture_is_for_detectors() -> None:
+    nodes = [node("NonZero", "x", "n"), node("Shape", "n", "s"), node("Expand", "x s", "y")]
+    check(model(nodes))  # NonZero gives at most as many as there are
+    nodes = [node("Cast", "x", "s", to=TensorProto.INT64), node("ConstantOfShape", "s", "y")]
+    refuse(model(nodes, taken=(1, [2])), "size of what node 'constantofshape' gives", levels=("strict",))
