@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from edgecv.text import printable
+
 MAX_MESSAGE = 400
 """Characters of a message; what goes into it, a key or a name, may come from a hostile file."""
 
@@ -15,7 +17,7 @@ class EdgecvError(Exception):
 
     def __str__(self) -> str:
         """Return the message as one line that any terminal can show, its middle left out when it is too long."""
-        text = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in super().__str__())
+        text = printable(super().__str__())
         return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE // 2]} … {text[3 - MAX_MESSAGE // 2 :]}"
 
 

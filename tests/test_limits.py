@@ -43,4 +43,4 @@ def test_a_message_at_the_limit_and_above() -> None:
     assert len(longer) == MAX_MESSAGE
     assert longer.startswith("file x")
     assert longer.endswith("x add --trust")
-    assert str(UsageError("a\nb\x1b[31m\udcffc")) == "a b?[31m?c"
+    assert str(UsageError("a\nb\x1b[31m\udcffc")) == "a\\nb\\x1b[31m\\udcffc"
