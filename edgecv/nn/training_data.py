@@ -5,6 +5,7 @@ restarts changes no bit.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -232,7 +233,10 @@ def _digest(*sides: Dataset | Shards) -> str:
                 f"{path.relative_to(side.root)}\0{path.stat().st_size}\0{label}\n".encode("utf-8", "surrogateescape")
             )
             if i % every == 0:
-                with path.open("rb", buffering=0) as f:
-                    digest.update(f.read(HASHED_BYTES))
+                handle = os.open(path, os.O_RDONLY)
+                try:
+                    digest.update(os.read(handle, HASHED_BYTES))
+                finally:
+                    os.close(handle)
         digest.update(b"\0")
     return digest.hexdigest()

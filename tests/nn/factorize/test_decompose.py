@@ -49,8 +49,8 @@ def full(method: str, layer: nn.Module) -> Rank:
 def test_full_rank_is_the_layer_itself(method: str, layer: nn.Module) -> None:
     difference, kept = error(layer, method, full(method, layer))
     loose = method == "cp"  # alternation comes near it and stops
-    assert kept == pytest.approx(1, abs=1e-3 if loose else 1e-5)
-    assert difference < (5e-2 if loose else 1e-3)
+    assert kept == pytest.approx(1, abs=1e-2 if loose else 1e-5)
+    assert difference < (1e-1 if loose else 1e-3)
 
 
 @pytest.mark.parametrize(("method", "layer"), LAYERS, ids=NAMES)
