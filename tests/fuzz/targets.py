@@ -1,6 +1,8 @@
 """What is fuzzed: each target takes bytes and may end in an EdgecvError, which is the refusal, and in nothing else."""
 
+import atexit
 import os
+import shutil
 import signal
 import struct
 import tempfile
@@ -14,6 +16,7 @@ MAX_MESSAGE = 400
 """Characters a refusal may have."""
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="edgecv-fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
 
 def manifest(data: bytes) -> None:
